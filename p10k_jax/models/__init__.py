@@ -1,0 +1,6 @@
+"""Models: ViT and ResNet as pure functions over plain dicts."""
+
+from p10k_jax.models.functional import Model
+from p10k_jax.models.registry import create, known_names
+
+__all__ = ["Model", "create", "known_names"]

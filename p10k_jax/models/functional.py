@@ -1,0 +1,68 @@
+"""An NNX module as two pure functions over plain nested dicts: the only place that knows NNX's state objects.
+
+The trainer, the checkpoints and the sharding rules see dicts with string keys, whose paths joined by dots are the
+module's attribute paths. `nnx.merge` inside `jax.jit` costs nothing at run time: it happens while tracing.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+Tree = dict[str, Any]
+
+
+class Model(NamedTuple):
+    """A classifier as pure functions.
+
+    Attributes:
+        init: `key -> (params, batch_stats)`, float32 nested dicts. Works under `jax.eval_shape` and `jax.jit`.
+        apply: `(params, batch_stats, images float[b,h,w,3], train=bool) -> (logits float32[b,c], batch_stats)`. Images
+            are already normalised. Without `train` the statistics come back unchanged.
+    """
+
+    init: Callable[[Array], tuple[Tree, Tree]]
+    apply: Callable[..., tuple[Float[Array, "b c"], Tree]]
+
+
+def to_tree(state: nnx.State) -> Tree:
+    """NNX state to a nested dict of arrays with string keys (NNX numbers list entries with ints)."""
+
+    def named(node):
+        return {str(k): named(v) for k, v in node.items()} if isinstance(node, dict) else node
+
+    return named(nnx.to_pure_dict(state))
+
+
+def _replace(state: nnx.State, tree: Tree) -> nnx.State:
+    """A copy of `state` with the values of `tree`."""
+
+    def numbered(node):
+        if not isinstance(node, dict):
+            return jnp.asarray(node)
+        return {int(k) if k.isdigit() else k: numbered(v) for k, v in node.items()}
+
+    state = jax.tree.map(lambda leaf: leaf, state)
+    nnx.replace_by_pure_dict(state, numbered(tree))
+    return state
+
+
+def functional(make: Callable[[nnx.Rngs], nnx.Module]) -> Model:
+    """Turns a module's constructor into pure functions; no array is made here."""
+    graph, abstract_params, abstract_stats = nnx.split(
+        nnx.eval_shape(lambda: make(nnx.Rngs(0))), nnx.Param, nnx.BatchStat
+    )
+
+    def init(key: Array) -> tuple[Tree, Tree]:
+        _, params, batch_stats = nnx.split(make(nnx.Rngs(params=key)), nnx.Param, nnx.BatchStat)
+        return to_tree(params), to_tree(batch_stats)
+
+    def apply(params: Tree, batch_stats: Tree, images: Array, *, train: bool = False) -> tuple[Array, Tree]:
+        module = nnx.merge(graph, _replace(abstract_params, params), _replace(abstract_stats, batch_stats))
+        logits = module(images, train=train)
+        return logits, to_tree(nnx.state(module, nnx.BatchStat)) if train else batch_stats
+
+    return Model(init, apply)
