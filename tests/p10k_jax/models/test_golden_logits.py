@@ -54,5 +54,6 @@ def test_loss_and_gradients_equal_torch(name):
     assert norms.keys() == expected.keys()
     largest = max(expected.values())
     for key, norm in norms.items():
-        # BatchNorm over the last stage's 3x2x2 values is ill-conditioned: two float32 orders of summation differ by 0.4 %.
+        # BatchNorm over the 3x2x2 values of the last stage is ill-conditioned: two float32 orders of summation give
+        # norms 0.4 % apart.
         np.testing.assert_allclose(norm, expected[key], rtol=1e-2, atol=1e-5 * largest, err_msg=key)

@@ -1,0 +1,40 @@
+"""Which example stands at which place of the training stream: pure functions of the seed.
+
+The stream is one permutation of the split after another. Batch `t` of size `b` holds places `t*b .. t*b + b - 1`,
+whatever the number of hosts, devices and workers; a batch may straddle two epochs, so that none is ever short.
+"""
+
+import functools
+
+import numpy as np
+
+
+@functools.lru_cache(maxsize=4)  # a batch touches two epochs at most; at 141,931 examples one takes 1.1 MB
+def epoch_permutation(seed: int, epoch: int, num_examples: int) -> np.ndarray:
+    """The order of epoch `epoch`: int64[num_examples], read-only.
+
+    `RandomState` is frozen by NumPy's compatibility policy: the order is the same with any version.
+    """
+    bits = np.random.MT19937(np.random.SeedSequence([seed, epoch]))
+    permutation = np.random.RandomState(bits).permutation(num_examples)
+    permutation.setflags(write=False)
+    return permutation
+
+
+def training_indices(seed: int, places: np.ndarray, num_examples: int) -> np.ndarray:
+    """Example indices at these places of the stream: int64[n] >= 0 -> int64[n] in 0..num_examples-1."""
+    epochs, offsets = np.divmod(np.asarray(places, np.int64), num_examples)
+    indices = np.empty_like(offsets)
+    for epoch in np.unique(epochs):
+        here = epochs == epoch
+        indices[here] = epoch_permutation(seed, int(epoch), num_examples)[offsets[here]]
+    return indices
+
+
+def evaluation_indices(places: np.ndarray, num_examples: int) -> tuple[np.ndarray, np.ndarray]:
+    """Every example once, in order: places int64[n] -> (indices int64[n], mask bool[n]).
+
+    Places behind the end repeat the last example, with mask False.
+    """
+    places = np.asarray(places, np.int64)
+    return np.minimum(places, num_examples - 1), places < num_examples

@@ -1,0 +1,96 @@
+"""A prepared TFDS split as records by index: any image-classification dataset stored as ArrayRecord."""
+
+import dataclasses
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow_datasets as tfds
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """One record; `image` holds the stored bytes of a picture file."""
+
+    image: bytes
+    label: int
+    group: int
+    name: str
+    usage: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """A prepared split. Cheap to pickle: worker processes open the files themselves.
+
+    Attributes:
+        dataset: Dataset name for messages, for example `products10k/256`.
+        name: Split in TFDS's notation, for example `train` or `train[:95%]`.
+        num_classes: Number of labels; labels are 0..num_classes-1.
+        records: Random access to `{feature: value}` with image bytes undecoded.
+        image_feature, label_feature: Their names in this dataset.
+    """
+
+    dataset: str
+    name: str
+    num_classes: int
+    records: Sequence[dict[str, Any]]
+    image_feature: str
+    label_feature: str
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def read(self, index: int) -> Example:
+        """Record number `index`, 0 <= index < len(self). Datasets without names get `<split>/<index>`, group 0."""
+        record = self.records[index]
+        name = record.get("name", record.get("file_name", f"{self.name}/{index}".encode()))
+        return Example(
+            image=record[self.image_feature],
+            label=int(record[self.label_feature]),
+            group=int(record.get("group", 0)),
+            name=name.decode() if isinstance(name, bytes) else str(name),
+            usage=record.get("usage", b"").decode(),
+        )
+
+
+# What stands in for `validation` and `train` in a dataset that has no validation split of its own. TFDS shuffles
+# records when it writes them, so the tail of train is a random sample of it.
+_WITHOUT_VALIDATION = {"train": "train[:95%]", "validation": "train[95%:]"}
+
+
+def open_split(builder: tfds.core.DatasetBuilder, split: str) -> Split:
+    """Opens a split of a prepared dataset.
+
+    Args:
+        builder: Prepared, in a random-access file format (ArrayRecord).
+        split: A split name, or TFDS's slice notation.
+
+    Raises:
+        ValueError: no such split (the known ones are listed), an empty split, or no image or label feature.
+    """
+    info = builder.info
+    name = split
+    if "validation" not in info.splits:
+        name = _WITHOUT_VALIDATION.get(split, split)
+    if name.split("[")[0] not in info.splits:
+        close = difflib.get_close_matches(split, list(info.splits), n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"{builder.name} has no split {split!r}.{hint} Known: {', '.join(info.splits)}.")
+    image = _only(info.features, tfds.features.Image, "image", builder.name)
+    label = _only(info.features, tfds.features.ClassLabel, "label", builder.name)
+    records = builder.as_data_source(split=name, decoders={image: tfds.decode.SkipDecoding()})
+    if len(records) == 0:
+        raise ValueError(f"Split {name!r} of {builder.name} is empty.")
+    dataset = f"{builder.name}/{builder.builder_config.name}" if builder.builder_config else builder.name
+    return Split(dataset, name, info.features[label].num_classes, records, image, label)
+
+
+def _only(features, kind: type, usual: str, dataset: str) -> str:
+    """The feature of that kind: the one with the usual name, or the only one."""
+    names = [name for name, feature in features.items() if isinstance(feature, kind)]
+    if usual in names:
+        return usual
+    if len(names) != 1:
+        raise ValueError(f"{dataset} is no image-classification dataset: its {kind.__name__} features are {names}.")
+    return names[0]
