@@ -1,0 +1,1 @@
+"""Judgement: a split to a table of predictions, and the table to every figure."""

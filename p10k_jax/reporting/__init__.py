@@ -1,0 +1,1 @@
+"""Reports: metric writers and the progress line."""

@@ -1,0 +1,1 @@
+"""Learning: mesh and sharding rules, train state, the step, losses, optimizer, checkpoints."""

@@ -1,0 +1,1 @@
+"""Configs: data about runs. Each file has a `get_config(arg)`."""

@@ -1,0 +1,25 @@
+"""ResNet from scratch.
+
+    python -m p10k_jax.train --config=configs/resnet.py:depth=50 --config.data.name=sku_catalogue \
+        --config.data.manual_dir=RAW --workdir=W
+
+`depth` is 18, 34, 50, 101 or 152. SGD with Nesterov momentum at 0.1 for 256 images, cosine, EMA.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+from p10k_jax.config import parse_arg
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """`arg`: `depth=50`."""
+    values = parse_arg(arg, depth=50)
+    config = common.get_config()
+    config.model.name = f"resnet-{values['depth']}"
+    config.optimizer.name = "sgd"
+    config.optimizer.learning_rate = 0.1
+    config.optimizer.weight_decay = 5e-5
+    config.optimizer.no_decay = (r"bias$", r"scale$")
+    config.ema_decay = 0.999
+    return config

@@ -1,0 +1,28 @@
+"""ViT from scratch.
+
+    python -m p10k_jax.train --config=configs/vit.py:variant=Ti/16 --config.data.name=sku_catalogue \
+        --config.data.manual_dir=RAW --workdir=W
+
+`variant` is a size (Ti, S, B, L) and a patch size in pixels. AdamW at 1e-3 for 256 images, cosine, EMA.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from configs import common
+from p10k_jax.config import parse_arg
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """`arg`: `variant=S/16`."""
+    values = parse_arg(arg, variant="S/16")
+    config = common.get_config()
+    with config.unlocked():
+        config.model.name = f"vit-{values['variant']}"
+        config.model.options = ConfigDict({"pool": "avg"})
+        for option in ("width", "depth", "heads"):
+            config.model.options[option] = placeholder(int)
+        config.model.options.mlp_ratio = placeholder(float)
+    config.optimizer.no_decay = (r"bias$", r"norm\d?\.scale$", r"cls_token$", r"pos_embed$")
+    config.ema_decay = 0.999
+    return config

@@ -1,0 +1,156 @@
+"""Configs as data: reading the flag, durations set from the command line, the record in the workdir."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags
+from ml_collections import ConfigDict, config_flags
+
+from p10k_jax.reporting.files import write_json
+from p10k_jax.training.duration import UNITS
+
+# Settings that may differ when a run goes on: at most the rounding of its numbers depends on them.
+_MAY_CHANGE = ("data.data_dir", "data.manual_dir", "data.threads", "data.workers", "mesh.", "log.", "checkpoint.")
+
+
+def parse_arg(arg: str | None, **defaults: Any) -> dict[str, Any]:
+    """`'variant=S/16,runlocal'` to values, for `get_config(arg)`.
+
+    Args:
+        arg: What stands behind the colon in `--config=configs/vit.py:ARG`: `key=value` pairs and bare flags.
+        **defaults: The known keys with their defaults; a value is read as the default's type.
+
+    Raises:
+        ValueError: an unknown key (the known ones are listed), or a value of another type.
+    """
+    values = dict(defaults)
+    for item in filter(None, (arg or "").split(",")):
+        key, has_value, text = item.partition("=")
+        if key not in defaults:
+            raise ValueError(f"Unknown config argument {key!r} in {arg!r}. Known: {', '.join(defaults) or 'none'}.")
+        kind = type(defaults[key])
+        if kind is bool:
+            if text.lower() not in ("", "true", "false", "1", "0"):
+                raise ValueError(f"Config argument {item!r}: give true or false.")
+            values[key] = not has_value or text.lower() in ("true", "1")
+            continue
+        try:
+            values[key] = kind(text)
+        except ValueError as error:
+            raise ValueError(f"Config argument {item!r}: {key} is a {kind.__name__}.") from error
+    return values
+
+
+def override_durations(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
+    """Makes `--config.duration.steps=100` win over the `duration.epochs` that the config file sets.
+
+    Args:
+        config: Changed in place: of a group of units in which one was given on the command line, the others are
+            cleared. `duration.percent` scales `duration`'s length and clears nothing.
+        overrides: Dotted keys given on the command line.
+    """
+    for key in overrides:
+        group, _, unit = key.rpartition(".")
+        if unit not in UNITS or (group == "duration" and unit == "percent"):
+            continue
+        for other in UNITS:
+            if other != unit and f"{group}.{other}" not in overrides and (group, other) != ("duration", "percent"):
+                config[group + "." + other] = None
+
+
+def differences(old: Mapping, new: Mapping) -> list[str]:
+    """Settings that differ between two configs as nested dicts: `key: old -> new`."""
+    flat_old, flat_new = _flat(old), _flat(new)
+    keys = sorted(flat_old.keys() | flat_new.keys())
+    return [
+        f"{key}: {flat_old.get(key, 'absent')!r} -> {flat_new.get(key, 'absent')!r}"
+        for key in keys
+        if flat_old.get(key, "absent") != flat_new.get(key, "absent")
+    ]
+
+
+def _flat(node: Mapping, prefix: str = "") -> dict[str, Any]:
+    out = {}
+    for key, value in node.items():
+        out |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return out
+
+
+def as_plain(config: ConfigDict) -> dict[str, Any]:
+    """Nested plain dicts as JSON would give them back (tuples become lists)."""
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def check_workdir(workdir: Path, config: Mapping) -> None:
+    """Raises ValueError if `workdir` holds a run of another config, or files that are no run."""
+    record = workdir / "config.json"
+    if not record.exists():
+        if workdir.is_file():
+            raise ValueError(f"workdir={workdir} is a file; give a folder.")
+        others = sorted(path.name for path in workdir.iterdir()) if workdir.exists() else []
+        if any(not name.endswith(".incomplete") for name in others):
+            found = ", ".join(others[:3])
+            raise ValueError(f"workdir={workdir} holds {found} but no config.json; give an empty folder.")
+        return
+    changed = [
+        line for line in differences(read_workdir(workdir).to_dict(), config) if not line.startswith(_MAY_CHANGE)
+    ]
+    if changed:
+        listed = "\n  ".join(changed)
+        raise ValueError(
+            f"workdir={workdir} holds a run of another config:\n  {listed}\nGive another --workdir, or those settings."
+        )
+
+
+def write_workdir(workdir: Path, config: Mapping) -> None:
+    """Writes `config.json`."""
+    write_json(workdir / "config.json", config)
+
+
+def read_workdir(workdir: Path) -> ConfigDict:
+    """The resolved config of a run. Raises ValueError if there is none."""
+    record = workdir / "config.json"
+    if not record.exists():
+        raise ValueError(f"workdir={workdir} holds no config.json; is it a workdir of p10k_jax.train?")
+    return ConfigDict(json.loads(record.read_text()))
+
+
+def define_flag() -> flags.FlagHolder:
+    """The `--config` flag: a config file, its argument behind a colon, and overrides `--config.a.b=value`."""
+    example = "Config file, e.g. configs/vit.py:variant=S/16; a setting: --config.optimizer.learning_rate=3e-4"
+    return config_flags.DEFINE_config_file("config", None, example, lock_config=True)
+
+
+def flag_value(holder: flags.FlagHolder) -> ConfigDict:
+    """The config with overrides applied; locked, so that an unknown key is an error."""
+    config = holder.value
+    override_durations(config, config_flags.get_override_values(flags.FLAGS[holder.name]))
+    return config
+
+
+@contextlib.contextmanager
+def clear_errors() -> Iterator[None]:
+    """Turns an error about the input into its message on stderr and exit code 2; no traceback."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        print(f"\nerror: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def run_program(main: Callable[[list[str]], None]) -> None:
+    """`absl.app.run` whose complaints about flags are one message and exit code 2."""
+
+    def parse(arguments: list[str]) -> list[str]:
+        try:
+            return flags.FLAGS(arguments)
+        except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, SyntaxError) as error:
+            message = error.args[0] if isinstance(error, KeyError) and error.args else error
+            print(f"error: {message}", file=sys.stderr)
+            sys.exit(2)
+
+    app.run(main, flags_parser=parse)

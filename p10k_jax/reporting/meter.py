@@ -1,0 +1,108 @@
+"""Watches a training loop: fetches metrics one step late, measures speed and data wait, keeps the live line."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TypeVar
+
+import jax
+
+from p10k_jax.reporting.progress import Console, training_line
+from p10k_jax.reporting.writers import MetricWriter
+
+T = TypeVar("T")
+
+
+class Meter:
+    """One a run.
+
+    Args:
+        console: For the live line.
+        writer: For the rows; None on processes that do not write.
+        batch_size: Global, for images a second.
+        resumed_at, total_steps: Where the run starts and ends.
+        log_due: Whether a step's metrics are written as a row.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        writer: MetricWriter | None,
+        *,
+        batch_size: int,
+        resumed_at: int,
+        total_steps: int,
+        log_due: Callable[[int], bool],
+    ):
+        self._console, self._writer, self._log_due = console, writer, log_due
+        self._batch_size, self._first_step, self._total_steps = batch_size, resumed_at + 1, total_steps
+        self._late: tuple[int, Mapping[str, jax.Array]] | None = None
+        self._started = self._window_began = time.monotonic()
+        self._window_steps, self._waited = 0, 0.0
+        self._speed = {"images_per_second": 0.0, "data_wait": 0.0}
+        self._last: float | None = None
+        self._best: float | None = None
+
+    def timed(self, batches: Iterable[T]) -> Iterator[T]:
+        """The same batches, measuring how long the loop waits for each while the device has nothing left to do.
+
+        A wait that ends while the device still computes costs nothing and counts nothing. One during which the device
+        became idle counts whole, so the share is an upper bound.
+        """
+        iterator = iter(batches)
+        while True:
+            began = time.monotonic()
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+            if self._late is None or all(value.is_ready() for value in self._late[1].values()):
+                self._waited += time.monotonic() - began
+            yield batch
+
+    def step(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
+        """Takes the metrics of `step`, still being computed, and reports those of the step before."""
+        self.flush()
+        self._late = (step, metrics)
+
+    def flush(self) -> None:
+        """Waits for the step under way and reports it."""
+        if self._late is None:
+            return
+        step, values = self._late
+        self._late = None
+        values = {key: float(value) for key, value in jax.device_get(dict(values)).items()}
+        now = time.monotonic()
+        if step == self._first_step:  # it held the compilation
+            self._started = self._window_began = now
+            self._window_steps, self._waited = 0, 0.0
+        else:
+            self._window_steps += 1
+            elapsed = max(now - self._window_began, 1e-9)
+            speed = self._window_steps * self._batch_size / elapsed
+            self._speed = {"images_per_second": speed, "data_wait": min(1.0, self._waited / elapsed)}
+        if self._writer and self._log_due(step):
+            self._writer.write(step, {f"train/{key}": value for key, value in (values | self._speed).items()})
+            self._begin_window()
+        self._show(step, values["loss"])
+
+    def validated(self, accuracy: float, best: float) -> None:
+        """Takes a validation's top-1 and the best so far; the time it took counts in no window."""
+        self._last, self._best = accuracy, best
+        self._begin_window()
+
+    def _begin_window(self) -> None:
+        self._window_began, self._window_steps, self._waited = time.monotonic(), 0, 0.0
+
+    def _show(self, step: int, loss: float) -> None:
+        done = step - self._first_step
+        seconds_a_step = (time.monotonic() - self._started) / done if done else 0.0
+        line = training_line(
+            step=step,
+            total_steps=self._total_steps,
+            loss=loss,
+            seconds_left=seconds_a_step * (self._total_steps - step),
+            last=self._last,
+            best=self._best,
+            **self._speed,
+        )
+        self._console.live(line, final=step == self._total_steps)

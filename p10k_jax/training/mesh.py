@@ -1,0 +1,100 @@
+"""The device mesh and who holds which part of an array.
+
+One mesh with the axes `data`, `fsdp` and `model`. A batch is split over `data` and `fsdp`; parameters are split over
+`fsdp` and `model` as rules say, and whole elsewhere. `jax.jit` over such arrays is the only parallel path.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from p10k_jax.training.patterns import Rules, first_match, path_name
+
+AXES = ("data", "fsdp", "model")
+# Below this many elements a parameter stays whole: gathering it would cost more than it saves.
+_SMALL = 2**14
+
+
+def make_mesh(data: int = -1, fsdp: int = 1, model: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh over all devices (or those given).
+
+    Args:
+        data, fsdp, model: Sizes of the axes; one of them may be -1 and takes what the others leave.
+        devices: Default: all devices of all processes.
+
+    Raises:
+        ValueError: the sizes do not multiply to the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    sizes = [data, fsdp, model]
+    fixed = int(np.prod([size for size in sizes if size != -1]))
+    if sizes.count(-1) == 1 and fixed > 0 and len(devices) % fixed == 0:
+        sizes[sizes.index(-1)] = len(devices) // fixed
+    if min(sizes) < 1 or int(np.prod(sizes)) != len(devices):
+        raise ValueError(
+            f"mesh data={data}, fsdp={fsdp}, model={model} does not fit {len(devices)} devices: the sizes must "
+            "multiply to that number, or one of them be -1 and the others divide it."
+        )
+    return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """First axis split over `data` and `fsdp`."""
+    return NamedSharding(mesh, P(("data", "fsdp")))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Whole on every device."""
+    return NamedSharding(mesh, P())
+
+
+def state_shardings(mesh: Mesh, state, rules: Rules):
+    """Shardings for a train state, from rules over its dotted paths.
+
+    Args:
+        mesh: Of `make_mesh`.
+        state: Any tree of arrays or shapes. Optimizer moments and averages carry the parameter's path at their end,
+            so a rule for a parameter holds for them too.
+        rules: `(pattern, spec)`: `'fsdp'` splits the largest axis that `fsdp` divides; `'replicated'` splits nothing;
+            a tuple names a mesh axis or None for each array axis. Without a match: `'fsdp'`.
+
+    Raises:
+        ValueError: a spec that is unknown, of the wrong length, or that does not divide the array.
+    """
+
+    def sharding(path, leaf) -> NamedSharding:
+        name = path_name(path)
+        spec = first_match(rules, name, "fsdp")
+        if spec == "replicated" or leaf.ndim == 0:
+            return NamedSharding(mesh, P())
+        if spec == "fsdp":
+            return NamedSharding(mesh, _split_largest(leaf.shape, mesh.shape["fsdp"]))
+        return NamedSharding(mesh, _checked(name, leaf.shape, spec, mesh))
+
+    return jax.tree_util.tree_map_with_path(sharding, state)
+
+
+def _split_largest(shape: tuple[int, ...], parts: int) -> P:
+    if parts == 1 or np.prod(shape) < _SMALL:
+        return P()
+    for axis in sorted(range(len(shape)), key=lambda axis: -shape[axis]):
+        if shape[axis] % parts == 0:
+            return P(*[None] * axis, "fsdp")
+    return P()
+
+
+def _checked(name: str, shape: tuple[int, ...], spec, mesh: Mesh) -> P:
+    if isinstance(spec, str) or len(spec) != len(shape):
+        raise ValueError(
+            f"sharding rule for {name}: {spec!r} does not fit shape {shape}; give 'fsdp', 'replicated', or one entry "
+            "an axis."
+        )
+    for axis, size in zip(spec, shape, strict=True):
+        if axis is not None and (axis not in mesh.shape or size % mesh.shape[axis]):
+            raise ValueError(
+                f"sharding rule for {name}: axis {axis!r} of mesh {dict(mesh.shape)} does not divide {size}."
+            )
+    return P(*spec)

@@ -1,0 +1,87 @@
+"""Optimizers and schedules by name, all optax's."""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from p10k_jax.models.functional import Tree
+from p10k_jax.training.patterns import Rules, assign, check_patterns, table
+
+Schedule = Callable[[Array | int], Float[Array, ""]]
+
+
+def warmup_cosine(*, peak: float, warmup_steps: int, total_steps: int, end: float = 0.0) -> Schedule:
+    """Linear from 0 to `peak` over `warmup_steps`, then half a cosine to `end` at `total_steps`.
+
+    The first step already moves (it takes peak / warmup_steps).
+
+    Raises:
+        ValueError: a warm-up as long as the run or longer, or a rate that is not positive.
+    """
+    if not 0 <= warmup_steps < total_steps:
+        raise ValueError(f"schedule.warmup is {warmup_steps} steps of {total_steps}: it must be shorter than the run.")
+    if not peak > 0:
+        raise ValueError(f"optimizer.learning_rate={peak} must be positive.")
+
+    def rate(step):
+        step = jnp.asarray(step, jnp.float32)
+        progress = jnp.clip((step - warmup_steps) / (total_steps - warmup_steps), 0.0, 1.0)
+        cosine = end + (peak - end) * 0.5 * (1 + jnp.cos(jnp.pi * progress))
+        return jnp.where(step < warmup_steps, peak * (step + 1) / max(1, warmup_steps), cosine)
+
+    return rate
+
+
+def _adamw(schedule: Schedule, *, weight_decay: float, mask: Tree, b1: float, b2: float, momentum: float):
+    del momentum
+    return optax.adamw(schedule, b1=b1, b2=b2, weight_decay=weight_decay, mask=mask)
+
+
+def _sgd(schedule: Schedule, *, weight_decay: float, mask: Tree, b1: float, b2: float, momentum: float):
+    del b1, b2
+    # Decay joins the gradient before the momentum, as in torch and in the ResNet papers.
+    decay = optax.add_decayed_weights(weight_decay, mask=mask)
+    return optax.chain(decay, optax.sgd(schedule, momentum=momentum, nesterov=True))
+
+
+OPTIMIZERS = {"adamw": _adamw, "sgd": _sgd}
+
+
+def make_optimizer(
+    name: str,
+    schedule: Schedule,
+    params: Tree,
+    *,
+    weight_decay: float,
+    no_decay: tuple[str, ...] = (),
+    clip_norm: float = 0.0,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    momentum: float = 0.9,
+) -> tuple[optax.GradientTransformation, str]:
+    """The optimizer of that name, and the table of which parameter decays.
+
+    Args:
+        name: `adamw` (Loshchilov & Hutter, arXiv 1711.05101; decoupled decay times the rate) or `sgd` (Nesterov).
+        schedule: Step to learning rate.
+        params: Arrays or shapes.
+        weight_decay: Coefficient.
+        no_decay: Patterns of parameters without decay; one that matches nothing is an error.
+        clip_norm: Largest global gradient norm; 0 clips nothing.
+        b1, b2: AdamW's. momentum: SGD's.
+
+    Raises:
+        ValueError: an unknown name, a pattern that matches nothing.
+    """
+    if name not in OPTIMIZERS:
+        raise ValueError(f"Unknown optimizer {name!r}. Known: {', '.join(OPTIMIZERS)}.")
+    rules: Rules = [(pattern, False) for pattern in no_decay]
+    check_patterns(rules, params, setting="optimizer.no_decay")
+    mask = assign(rules, params, True)
+    update = OPTIMIZERS[name](schedule, weight_decay=weight_decay, mask=mask, b1=b1, b2=b2, momentum=momentum)
+    if clip_norm:
+        update = optax.chain(optax.clip_by_global_norm(clip_norm), update)
+    named = assign([(pattern, "no decay") for pattern in no_decay], params, f"decay {weight_decay}")
+    return update, table(named, params)
