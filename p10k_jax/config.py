@@ -1,13 +1,16 @@
 """Configs as data: reading the flag, durations set from the command line, the record in the workdir."""
 
 import contextlib
+import functools
 import json
+import operator
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from p10k_jax.reporting.files import write_json
@@ -55,11 +58,12 @@ def override_durations(config: ConfigDict, overrides: Mapping[str, Any]) -> None
     """
     for key in overrides:
         group, _, unit = key.rpartition(".")
-        if unit not in UNITS or (group == "duration" and unit == "percent"):
+        if unit not in UNITS or (group, unit) == ("duration", "percent"):
             continue
+        node = functools.reduce(operator.getitem, group.split("."), config)
         for other in UNITS:
             if other != unit and f"{group}.{other}" not in overrides and (group, other) != ("duration", "percent"):
-                config[group + "." + other] = None
+                node[other] = None
 
 
 def differences(old: Mapping, new: Mapping) -> list[str]:
@@ -134,23 +138,43 @@ def flag_value(holder: flags.FlagHolder) -> ConfigDict:
 
 @contextlib.contextmanager
 def clear_errors() -> Iterator[None]:
-    """Turns an error about the input into its message on stderr and exit code 2; no traceback."""
+    """Turns an error about the input into its message on stderr and exit code 2; `-v=1` shows the traceback too."""
     try:
         yield
     except (ValueError, OSError) as error:
+        if logging.vlog_is_on(1):
+            traceback.print_exc()
         print(f"\nerror: {error}", file=sys.stderr)
         sys.exit(2)
 
 
 def run_program(main: Callable[[list[str]], None]) -> None:
-    """`absl.app.run` whose complaints about flags are one message and exit code 2."""
+    """`absl.app.run`, quiet unless `-v` is given, whose complaints about flags are one message and exit code 2."""
+    quiet = True
 
     def parse(arguments: list[str]) -> list[str]:
+        nonlocal quiet
         try:
-            return flags.FLAGS(arguments)
+            rest = flags.FLAGS(arguments)
         except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, SyntaxError) as error:
-            message = error.args[0] if isinstance(error, KeyError) and error.args else error
-            print(f"error: {message}", file=sys.stderr)
+            print(f"error: {_flag_complaint(error)}", file=sys.stderr)
             sys.exit(2)
+        quiet = flags.FLAGS["verbosity"].using_default_value  # absl sets it to INFO next
+        return rest
 
-    app.run(main, flags_parser=parse)
+    def quiet_main(arguments: list[str]) -> None:
+        if quiet:
+            logging.set_verbosity(logging.WARNING)  # Orbax tells thirty lines a checkpoint
+        main(arguments)
+
+    app.run(quiet_main, flags_parser=parse)
+
+
+def _flag_complaint(error: Exception) -> str:
+    """What is wrong, without the traceback that ml_collections quotes from inside a config file."""
+    message = str(error.args[0]) if error.args else str(error)
+    flag, quotes, inside = message.partition("Error whilst parsing config file:")
+    if quotes:
+        lines = [line for line in inside.splitlines() if line.strip()]
+        return f"{flag}{lines[-1]}"
+    return message.replace("\n", " ")

@@ -6,10 +6,13 @@ A run is a sequence of pure functions over plain pytrees; this page tells it fro
 """
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 from absl import flags
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from p10k_jax import setup
@@ -22,9 +25,9 @@ from p10k_jax.config import (
     run_program,
     write_workdir,
 )
-from p10k_jax.data.batches import check_divides, global_batches
+from p10k_jax.data.batches import Batch, check_divides, global_batches
 from p10k_jax.data.decode import DecodeReport
-from p10k_jax.data.splits import open_split
+from p10k_jax.data.splits import Split, open_split
 from p10k_jax.evaluation.metrics import metrics
 from p10k_jax.reporting.meter import Meter
 from p10k_jax.reporting.progress import Console
@@ -36,20 +39,36 @@ from p10k_jax.training.mesh import batch_sharding, make_mesh, replicated, state_
 from p10k_jax.training.optimizer import make_optimizer, warmup_cosine
 from p10k_jax.training.patterns import check_patterns
 from p10k_jax.training.state import State, evaluation_weights, initial_state
-from p10k_jax.training.step import make_train_step
+from p10k_jax.training.step import Metrics, make_train_step
 from tfds_builder.prepare import prepare
 
 CONFIG = define_flag()
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; resumes if it holds one of the same config.")
 
 
-def train(config: ConfigDict, workdir: Path, console: Console) -> State:
-    """Runs to the end and returns the final state.
+class Run(NamedTuple):
+    """A run that was checked and is ready to start; making one writes nothing but prepared data."""
+
+    config: ConfigDict
+    workdir: Path
+    mesh: Mesh
+    split: Split
+    total_steps: int
+    due: Callable[[str, int], bool]
+    init: Callable[[], State]
+    state: State
+    step: Callable[[State, Batch], tuple[State, Metrics]]
+    validate: setup.Evaluator
+    summary: str
+
+
+def plan(config: ConfigDict, workdir: Path) -> Run:
+    """Checks everything that can be checked before the first step, preparing the data if need be.
 
     Raises:
-        ValueError: the input is bad; nothing was written to `workdir`.
+        ValueError: the input is bad; the message names the value and the way out, and `workdir` is untouched.
     """
-    # -- Data ---------------------------------------------------------------------------------------------------------
+    # -- Data
     mesh = make_mesh(**config.mesh)
     check_divides(config.batch_size, batch_sharding(mesh))
     builder = prepare(
@@ -61,11 +80,22 @@ def train(config: ConfigDict, workdir: Path, console: Console) -> State:
     split = open_split(builder, config.data.train_split)
     with config.unlocked():
         config.model.num_classes = config.model.num_classes or split.num_classes
+    check_workdir(workdir, as_plain(config))
 
-    # -- Model, optimizer, step ---------------------------------------------------------------------------------------
+    # -- Durations
     sizes = {"batch_size": config.batch_size, "num_examples": len(split)}
     total_steps = run_steps(config.duration, **sizes)
     in_steps = functools.partial(to_steps, total_steps=total_steps, **sizes)
+    every = {
+        "log": in_steps(config.log.every, setting="log.every"),
+        "eval": in_steps(config.eval.every, setting="eval.every"),
+        "checkpoint": in_steps(config.checkpoint.every, setting="checkpoint.every"),
+    }
+
+    def due(what: str, step: int) -> bool:
+        return step == total_steps or (every[what] > 0 and step % every[what] == 0)
+
+    # -- Model, optimizer, step
     schedule = warmup_cosine(
         peak=config.optimizer.learning_rate,
         warmup_steps=in_steps(config.schedule.warmup, setting="schedule.warmup"),
@@ -73,10 +103,10 @@ def train(config: ConfigDict, workdir: Path, console: Console) -> State:
         end=config.schedule.end,
     )
     model = setup.make_model(config, split)
-    shapes, _ = jax.eval_shape(model.init, jax.random.key(0))
+    params, _ = jax.eval_shape(model.init, jax.random.key(0))
     optimizer_settings = {key: value for key, value in config.optimizer.items() if key not in ("name", "learning_rate")}
-    optimizer, decay_table = make_optimizer(config.optimizer.name, schedule, shapes, **optimizer_settings)
-    train_step = make_train_step(
+    optimizer, decay_table = make_optimizer(config.optimizer.name, schedule, params, **optimizer_settings)
+    step = make_train_step(
         model,
         optimizer,
         loss=make_loss(**config.loss),
@@ -87,94 +117,93 @@ def train(config: ConfigDict, workdir: Path, console: Console) -> State:
     validate = setup.make_evaluator(config, model, open_split(builder, config.eval.split), mesh)
     check_divides(validate.batch_size, batch_sharding(mesh))
 
-    # -- State: shapes, then shardings, then values; nothing is ever whole on one device ------------------------------
+    # -- State: shapes, then shardings; values come last, so that nothing is ever whole on one device first
     init = functools.partial(initial_state, model, optimizer, seed=config.seed, ema=config.ema_decay > 0)
-    state_shapes = jax.eval_shape(init)
-    check_patterns(config.sharding_rules, state_shapes, setting="sharding_rules")
-    shardings = state_shardings(mesh, state_shapes, config.sharding_rules)
-    train_step = jax.jit(
-        train_step,
-        in_shardings=(shardings, batch_sharding(mesh)),
-        out_shardings=(shardings, replicated(mesh)),
-        donate_argnums=0,
+    shapes = jax.eval_shape(init)
+    check_patterns(config.sharding_rules, shapes, setting="sharding_rules")
+    shardings = state_shardings(mesh, shapes, config.sharding_rules)
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
+    return Run(
+        config=config,
+        workdir=workdir,
+        mesh=mesh,
+        split=split,
+        total_steps=total_steps,
+        due=due,
+        init=jax.jit(init, out_shardings=shardings),
+        state=abstract_state(shapes, shardings),
+        step=jax.jit(
+            step,
+            in_shardings=(shardings, batch_sharding(mesh)),
+            out_shardings=(shardings, replicated(mesh)),
+            donate_argnums=0,
+        ),
+        validate=validate,
+        summary=(
+            f"{split.dataset} {split.name}: {len(split):,} images, {split.num_classes:,} classes\n"
+            f"{config.model.name}: {parameters:,} parameters\n{decay_table}\n"
+            f"{total_steps:,} steps of {config.batch_size} images on {mesh.devices.size} x "
+            f"{jax.devices()[0].device_kind}, mesh {dict(mesh.shape)}"
+        ),
     )
 
-    # -- Start or resume ----------------------------------------------------------------------------------------------
-    check_workdir(workdir, as_plain(config))
-    if jax.process_index() == 0:
+
+def train(run: Run, console: Console) -> State:
+    """Trains from the last complete checkpoint, or from the start, to the end; returns the final state."""
+    config, workdir = run.config, run.workdir
+    writes = jax.process_index() == 0
+    if writes:
         write_workdir(workdir, as_plain(config))
     checkpoints = Checkpoints(workdir / "checkpoints", metric="top1")
     resumed_at = max(checkpoints.steps(), default=0)
-    if resumed_at:
-        state = checkpoints.restore(resumed_at, abstract_state(state_shapes, shardings))
-    else:
-        state = jax.jit(init, out_shardings=shardings)()
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(shapes))
-    console.say(
-        f"{config.model.name}: {parameters:,} parameters, {config.model.num_classes:,} classes; {split.dataset} "
-        f"{split.name}: {len(split):,} images\n{decay_table}\n"
-        f"mesh {dict(mesh.shape)} of {jax.devices()[0].device_kind}; {total_steps:,} steps of {config.batch_size}"
-        + (f"; goes on after step {resumed_at:,}" if resumed_at else "")
-    )
-
-    # -- The loop -----------------------------------------------------------------------------------------------------
-    every = {
-        "log": in_steps(config.log.every, setting="log.every"),
-        "eval": in_steps(config.eval.every, setting="eval.every"),
-        "checkpoint": in_steps(config.checkpoint.every, setting="checkpoint.every"),
-    }
-
-    def due(what: str, step: int) -> bool:
-        return step == total_steps or (every[what] > 0 and step % every[what] == 0)
+    state = checkpoints.restore(resumed_at, run.state) if resumed_at else run.init()
+    best = checkpoints.best()
+    console.say(run.summary + (f"; goes on after step {resumed_at:,}" if resumed_at else ""))
 
     report = DecodeReport()
     batches = global_batches(
-        split,
-        sharding=batch_sharding(mesh),
+        run.split,
+        sharding=batch_sharding(run.mesh),
         batch_size=config.batch_size,
         canvas_size=setup.canvas_size(config),
-        steps=range(resumed_at, total_steps),
+        steps=range(resumed_at, run.total_steps),
         loading=setup.loading(config),
         seed=config.seed,
         report=report,
     )
-    writer = MetricWriter(workdir, resumed_at=resumed_at) if jax.process_index() == 0 else None
+    writer = MetricWriter(workdir, resumed_at=resumed_at) if writes else None
     meter = Meter(
         console,
         writer,
         batch_size=config.batch_size,
         resumed_at=resumed_at,
-        total_steps=total_steps,
-        log_due=functools.partial(due, "log"),
+        total_steps=run.total_steps,
+        log_due=functools.partial(run.due, "log"),
     )
-    best = checkpoints.best()
     console.live("compiling the training step ...")
     for step, batch in enumerate(meter.timed(batches), start=resumed_at + 1):
         with jax.transfer_guard("disallow"):
-            state, step_metrics = train_step(state, batch.device)
+            state, step_metrics = run.step(state, batch.device)
         meter.step(step, step_metrics)  # reports the step before, while the device works on this one
 
-        if due("eval", step):
+        if run.due("eval", step):
             meter.flush()
-            table, _ = validate(*evaluation_weights(state))
+            table, _ = run.validate(*evaluation_weights(state))
             figures = metrics(table)
             best = max(filter(None, [best, Best(figures["top1"], step)]))
-            meter.validated(figures["top1"], best.value)
-            if writer:
-                writer.write(step, {f"{config.eval.split}/{key}": value for key, value in figures.items()})
+            meter.validated(step, config.eval.split, figures, best.value)
             checkpoints.save(state, step=step, metrics=figures)
-        elif due("checkpoint", step):
+        elif run.due("checkpoint", step):
             meter.flush()
             checkpoints.save(state, step=step)
 
-    # -- The end ------------------------------------------------------------------------------------------------------
     meter.flush()
     checkpoints.close()
     if writer:
         writer.close()
     if report.counts.any():
         console.say(str(report))
-    console.say(f"{config.eval.split} top-1 {best.value:.4f} at step {best.step:,} of {total_steps:,}")
+    console.say(f"{config.eval.split} top-1 {best.value:.4f} at step {best.step:,} of {run.total_steps:,}")
     console.say(f"Everything lies in {workdir}: config.json, checkpoints/, metrics.jsonl, tensorboard/")
     return state
 
@@ -186,7 +215,8 @@ def main(arguments: list[str]) -> None:
     if WORKDIR.value is None or CONFIG.value is None:
         raise SystemExit("error: give --config=FILE and --workdir=FOLDER")
     with clear_errors():
-        train(flag_value(CONFIG), Path(WORKDIR.value), Console())
+        run = plan(flag_value(CONFIG), Path(WORKDIR.value))
+    train(run, Console())
 
 
 if __name__ == "__main__":

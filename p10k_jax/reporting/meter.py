@@ -85,9 +85,11 @@ class Meter:
             self._begin_window()
         self._show(step, values["loss"])
 
-    def validated(self, accuracy: float, best: float) -> None:
-        """Takes a validation's top-1 and the best so far; the time it took counts in no window."""
-        self._last, self._best = accuracy, best
+    def validated(self, step: int, split: str, figures: Mapping[str, float], best: float) -> None:
+        """Takes a validation's figures and the best top-1 so far; the time it took counts in no window."""
+        self._last, self._best = figures["top1"], best
+        if self._writer:
+            self._writer.write(step, {f"{split}/{key}": value for key, value in figures.items()})
         self._begin_window()
 
     def _begin_window(self) -> None:

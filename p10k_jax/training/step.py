@@ -57,7 +57,7 @@ def make_train_step(
         metrics = {
             "loss": value,
             "accuracy": (logits.argmax(axis=1) == batch["label"]).mean(),
-            "gradient_norm": optax.global_norm(gradients),
+            "gradient_norm": optax.tree.norm(gradients),
             "learning_rate": schedule(state["step"]),
         }
         new = {"params": params, "batch_stats": batch_stats}

@@ -1,0 +1,41 @@
+import jax
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from p10k_jax.training.mesh import make_mesh, state_shardings
+
+
+def shapes(**kwargs):
+    return {name: jax.ShapeDtypeStruct(shape, np.float32) for name, shape in kwargs.items()}
+
+
+def test_mesh_takes_what_is_left():
+    assert dict(make_mesh().shape) == {"data": 8, "fsdp": 1, "model": 1}
+    assert dict(make_mesh(data=-1, fsdp=2, model=2).shape) == {"data": 2, "fsdp": 2, "model": 2}
+    assert dict(make_mesh(data=2, fsdp=-1).shape) == {"data": 2, "fsdp": 4, "model": 1}
+
+
+@pytest.mark.parametrize("sizes", [(3, 1, 1), (-1, 3, 1), (-1, -1, 1), (0, 1, 8), (16, 1, 1)])
+def test_mesh_that_does_not_fit(sizes):
+    with pytest.raises(ValueError, match=r"mesh data=.*does not fit 8 devices"):
+        make_mesh(*sizes)
+
+
+def test_rules_decide_and_fsdp_is_the_default():
+    mesh = make_mesh(data=2, fsdp=2, model=2)
+    state = shapes(kernel=(128, 256), odd=(129, 257), small=(8, 8), head=(256, 4), count=())
+    found = state_shardings(mesh, state, [("head", (None, "model")), ("small", "replicated")])
+    assert {name: sharding.spec for name, sharding in found.items()} == {
+        "kernel": P(None, "fsdp"),
+        "odd": P(),
+        "small": P(),
+        "head": P(None, "model"),
+        "count": P(),
+    }
+
+
+@pytest.mark.parametrize("spec", ["rows", ("model",), (None, "tensor"), ("model", None)])
+def test_a_rule_that_does_not_fit(spec):
+    with pytest.raises(ValueError, match="sharding rule for head"):
+        state_shardings(make_mesh(model=-1, data=1), shapes(head=(9, 16)), [("head", spec)])

@@ -1,0 +1,80 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from p10k_jax.training.optimizer import make_optimizer, warmup_cosine
+
+PARAMS = {"fc": {"kernel": jnp.array([[1.0, -2.0]]), "bias": jnp.array([0.5, 0.25])}}
+GRADIENTS = {"fc": {"kernel": jnp.array([[0.3, 0.1]]), "bias": jnp.array([-0.2, 0.4])}}
+NO_DECAY = ("bias$",)
+
+
+def constant(rate):
+    return lambda step: rate
+
+
+def run(optimizer, steps):
+    params, state = PARAMS, optimizer.init(PARAMS)
+    for _ in range(steps):
+        updates, state = optimizer.update(GRADIENTS, state, params)
+        params = optax.apply_updates(params, updates)
+    return params
+
+
+def test_adamw_equals_its_paper():
+    optimizer, _ = make_optimizer("adamw", constant(0.1), PARAMS, weight_decay=0.01, no_decay=NO_DECAY, b2=0.99)
+    params = run(optimizer, 3)
+    for name, decay in (("kernel", 0.01), ("bias", 0.0)):
+        value, g = np.asarray(PARAMS["fc"][name], np.float64), np.asarray(GRADIENTS["fc"][name], np.float64)
+        m, v = 0.0, 0.0
+        for t in range(1, 4):
+            m, v = 0.9 * m + 0.1 * g, 0.99 * v + 0.01 * g**2
+            value = value - 0.1 * (m / (1 - 0.9**t) / (np.sqrt(v / (1 - 0.99**t)) + 1e-8) + decay * value)
+        np.testing.assert_allclose(params["fc"][name], value, rtol=1e-5)
+
+
+def test_sgd_equals_torchs_nesterov():
+    optimizer, _ = make_optimizer("sgd", constant(0.1), PARAMS, weight_decay=0.01, no_decay=NO_DECAY)
+    params = run(optimizer, 3)
+    for name, decay in (("kernel", 0.01), ("bias", 0.0)):
+        value, gradient, velocity = np.asarray(PARAMS["fc"][name]), np.asarray(GRADIENTS["fc"][name]), 0.0
+        for _ in range(3):
+            g = gradient + decay * value
+            velocity = 0.9 * velocity + g
+            value = value - 0.1 * (g + 0.9 * velocity)
+        np.testing.assert_allclose(params["fc"][name], value, rtol=1e-5)
+
+
+def test_clipping_bounds_the_global_norm():
+    optimizer, _ = make_optimizer("sgd", constant(1.0), PARAMS, weight_decay=0.0, clip_norm=0.01, momentum=0.0)
+    moved = jax.tree.map(lambda a, b: a - b, PARAMS, run(optimizer, 1))
+    np.testing.assert_allclose(optax.tree.norm(moved), 0.01, rtol=1e-5)
+
+
+def test_table_tells_who_decays():
+    _, table = make_optimizer("adamw", constant(1.0), PARAMS, weight_decay=0.3, no_decay=NO_DECAY)
+    assert "decay 0.3:    1 leaves,             2 parameters, e.g. fc.kernel" in table
+    assert "no decay:    1 leaves,             2 parameters, e.g. fc.bias" in table
+
+
+def test_bad_settings():
+    with pytest.raises(ValueError, match=r"Unknown optimizer 'adam'. Known: adamw, sgd"):
+        make_optimizer("adam", constant(1.0), PARAMS, weight_decay=0.0)
+    with pytest.raises(ValueError, match=r"optimizer\.no_decay: pattern 'gamma\$' matches no parameter.*fc\.bias"):
+        make_optimizer("adamw", constant(1.0), PARAMS, weight_decay=0.0, no_decay=("gamma$",))
+    with pytest.raises(ValueError, match=r"'\(' is no regular expression"):
+        make_optimizer("adamw", constant(1.0), PARAMS, weight_decay=0.0, no_decay=("(",))
+
+
+def test_schedule():
+    rate = warmup_cosine(peak=2.0, warmup_steps=4, total_steps=20, end=0.5)
+    np.testing.assert_allclose([rate(s) for s in range(4)], [0.5, 1.0, 1.5, 2.0])
+    np.testing.assert_allclose(rate(4), 2.0)
+    np.testing.assert_allclose(rate(12), 1.25, rtol=1e-6)
+    np.testing.assert_allclose(rate(20), 0.5, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"schedule\.warmup is 20 steps of 20"):
+        warmup_cosine(peak=1.0, warmup_steps=20, total_steps=20)
+    with pytest.raises(ValueError, match=r"learning_rate=-1\.0 must be positive"):
+        warmup_cosine(peak=-1.0, warmup_steps=0, total_steps=20)
