@@ -123,16 +123,16 @@ def read_workdir(workdir: Path) -> ConfigDict:
     return ConfigDict(json.loads(record.read_text()))
 
 
-def define_flag() -> flags.FlagHolder:
-    """The `--config` flag: a config file, its argument behind a colon, and overrides `--config.a.b=value`."""
+def define_config_flag() -> None:
+    """Defines `--config`: a config file, its argument behind a colon, and overrides `--config.a.b=value`."""
     example = "Config file, e.g. configs/vit.py:variant=S/16; a setting: --config.optimizer.learning_rate=3e-4"
-    return config_flags.DEFINE_config_file("config", None, example, lock_config=True)
+    config_flags.DEFINE_config_file("config", None, example, lock_config=True)
 
 
-def flag_value(holder: flags.FlagHolder) -> ConfigDict:
+def config_of_flags() -> ConfigDict:
     """The config with overrides applied; locked, so that an unknown key is an error."""
-    config = holder.value
-    override_durations(config, config_flags.get_override_values(flags.FLAGS[holder.name]))
+    config = flags.FLAGS.config
+    override_durations(config, config_flags.get_override_values(flags.FLAGS["config"]))
     return config
 
 
@@ -148,30 +148,44 @@ def clear_errors() -> Iterator[None]:
         sys.exit(2)
 
 
-def run_program(main: Callable[[list[str]], None]) -> None:
-    """`absl.app.run`, quiet unless `-v` is given, whose complaints about flags are one message and exit code 2."""
+def run_program(main: Callable[[], None], define_flags: Callable[[], None], *, required: tuple[str, ...]) -> None:
+    """`absl.app.run`, quiet unless `-v` is given, whose complaints about flags are one message and exit code 2.
+
+    Args:
+        main: Reads `absl.flags.FLAGS`.
+        define_flags: Defines this program's flags; called here, so that importing a program defines none.
+        required: Flags that must be given.
+    """
+    define_flags()
     quiet = True
 
     def parse(arguments: list[str]) -> list[str]:
         nonlocal quiet
         try:
             rest = flags.FLAGS(arguments)
+            if len(rest) > 1:
+                raise ValueError(f"unexpected {rest[1]!r}; settings are written --name=value")
+            missing = [f"--{name}" for name in required if flags.FLAGS[name].value is None]
+            if missing:
+                raise ValueError(f"give {' and '.join(missing)}; --help tells more")
         except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, SyntaxError) as error:
             print(f"error: {_flag_complaint(error)}", file=sys.stderr)
             sys.exit(2)
         quiet = flags.FLAGS["verbosity"].using_default_value  # absl sets it to INFO next
         return rest
 
-    def quiet_main(arguments: list[str]) -> None:
+    def quiet_main(_: list[str]) -> None:
         if quiet:
             logging.set_verbosity(logging.WARNING)  # Orbax tells thirty lines a checkpoint
-        main(arguments)
+        main()
 
     app.run(quiet_main, flags_parser=parse)
 
 
 def _flag_complaint(error: Exception) -> str:
     """What is wrong, without the traceback that ml_collections quotes from inside a config file."""
+    while error.args and isinstance(error.args[0], Exception):  # ml_collections wraps a KeyError in an AttributeError
+        error = error.args[0]
     message = str(error.args[0]) if error.args else str(error)
     flag, quotes, inside = message.partition("Error whilst parsing config file:")
     if quotes:

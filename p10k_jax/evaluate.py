@@ -19,14 +19,16 @@ from p10k_jax.training.mesh import batch_sharding, make_mesh, state_shardings
 from p10k_jax.training.state import evaluation_weights, initial_weights
 from tfds_builder.prepare import prepare
 
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of p10k_jax.train.")
-SPLIT = flags.DEFINE_string("split", "validation", "Split to evaluate: validation, test, or TFDS's slice notation.")
-CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best (by validation top-1), last, or a step.")
-BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "Global batch size; default: the run's.")
-DATA_DIR = flags.DEFINE_string("data_dir", None, "Where the prepared data lies, if it has moved.")
 
-
-def evaluate(workdir: Path, split: str, checkpoint: str, console: Console) -> dict:
+def evaluate(
+    workdir: Path,
+    split: str,
+    checkpoint: str,
+    console: Console,
+    *,
+    batch_size: int | None = None,
+    data_dir: str | None = None,
+) -> dict:
     """Writes `eval/<split>/{metrics.json,predictions.parquet}` and returns the figures.
 
     Args:
@@ -34,16 +36,18 @@ def evaluate(workdir: Path, split: str, checkpoint: str, console: Console) -> di
         split: Read from the run's dataset.
         checkpoint: `best`, `last` or a step.
         console: For what a person sees.
+        batch_size: Global; default: the run's.
+        data_dir: Where the prepared data lies; default: where it was in training.
 
     Raises:
         ValueError: no run, no such split or checkpoint; nothing was written.
     """
     config = read_workdir(workdir)
-    config.eval.batch_size = BATCH_SIZE.value or config.eval.batch_size
+    config.eval.batch_size = batch_size or config.eval.batch_size
     builder = prepare(
         config.data.name,
         config=config.data.config,
-        data_dir=DATA_DIR.value or config.data.data_dir,
+        data_dir=data_dir or config.data.data_dir,
         manual_dir=config.data.manual_dir,
     )
     data = open_split(builder, split)
@@ -65,19 +69,27 @@ def evaluate(workdir: Path, split: str, checkpoint: str, console: Console) -> di
     return figures
 
 
-def main(arguments: list[str]) -> None:
+def main() -> None:
     """Reads the flags, evaluates and prints the figures."""
-    if len(arguments) > 1:
-        raise SystemExit(f"error: unexpected arguments {arguments[1:]}")
-    if WORKDIR.value is None:
-        raise SystemExit("error: give --workdir=FOLDER")
-    workdir, console = Path(WORKDIR.value), Console()
+    given, console = flags.FLAGS, Console()
+    workdir = Path(given.workdir)
     with clear_errors():
-        figures = evaluate(workdir, SPLIT.value, CHECKPOINT.value, console)
+        figures = evaluate(
+            workdir, given.split, given.checkpoint, console, batch_size=given.batch_size, data_dir=given.data_dir
+        )
     for key, value in figures.items():
         console.say(f"  {key:>14}  {value:.4f}" if isinstance(value, float) else f"  {key:>14}  {value:,}")
-    console.say(f"Predictions and figures lie in {workdir / 'eval' / SPLIT.value}")
+    console.say(f"Predictions and figures lie in {workdir / 'eval' / given.split}")
+
+
+def define_flags() -> None:
+    """Defines this program's flags."""
+    flags.DEFINE_string("workdir", None, "Folder of a run of p10k_jax.train.")
+    flags.DEFINE_string("split", "validation", "Split to evaluate: validation, test, or TFDS's slice notation.")
+    flags.DEFINE_string("checkpoint", "best", "best (by validation top-1), last, or a step.")
+    flags.DEFINE_integer("batch_size", None, "Global batch size; default: the run's.")
+    flags.DEFINE_string("data_dir", None, "Where the prepared data lies, if it has moved.")
 
 
 if __name__ == "__main__":
-    run_program(main)
+    run_program(main, define_flags, required=("workdir",))

@@ -6,6 +6,7 @@ A run is a sequence of pure functions over plain pytrees; this page tells it fro
 """
 
 import functools
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -20,8 +21,8 @@ from p10k_jax.config import (
     as_plain,
     check_workdir,
     clear_errors,
-    define_flag,
-    flag_value,
+    config_of_flags,
+    define_config_flag,
     run_program,
     write_workdir,
 )
@@ -41,9 +42,6 @@ from p10k_jax.training.patterns import check_patterns
 from p10k_jax.training.state import State, evaluation_weights, initial_state
 from p10k_jax.training.step import Metrics, make_train_step
 from tfds_builder.prepare import prepare
-
-CONFIG = define_flag()
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; resumes if it holds one of the same config.")
 
 
 class Run(NamedTuple):
@@ -98,7 +96,7 @@ def plan(config: ConfigDict, workdir: Path) -> Run:
     # -- Model, optimizer, step
     schedule = warmup_cosine(
         peak=config.optimizer.learning_rate,
-        warmup_steps=in_steps(config.schedule.warmup, setting="schedule.warmup"),
+        warmup_steps=in_steps(config.schedule.warmup, setting="schedule.warmup", rounding=math.floor),
         total_steps=total_steps,
         end=config.schedule.end,
     )
@@ -208,16 +206,18 @@ def train(run: Run, console: Console) -> State:
     return state
 
 
-def main(arguments: list[str]) -> None:
+def main() -> None:
     """Reads the flags and trains."""
-    if len(arguments) > 1:
-        raise SystemExit(f"error: unexpected arguments {arguments[1:]}; settings are given as --config.key=value")
-    if WORKDIR.value is None or CONFIG.value is None:
-        raise SystemExit("error: give --config=FILE and --workdir=FOLDER")
     with clear_errors():
-        run = plan(flag_value(CONFIG), Path(WORKDIR.value))
+        run = plan(config_of_flags(), Path(flags.FLAGS.workdir))
     train(run, Console())
 
 
+def define_flags() -> None:
+    """Defines this program's flags."""
+    define_config_flag()
+    flags.DEFINE_string("workdir", None, "Folder of the run; goes on if it holds one of the same config.")
+
+
 if __name__ == "__main__":
-    run_program(main)
+    run_program(main, define_flags, required=("config", "workdir"))

@@ -25,7 +25,10 @@ class MetricWriter:
         write_text(self._path, "".join(json.dumps(row) + "\n" for row in rows))
         self._file = self._path.open("a")
         folder = str(Path(workdir) / "tensorboard")
-        self._tensorboard = SummaryWriter(folder, purge_step=resumed_at + 1 if resumed_at else None)
+        # The suffix keeps the files of two processes apart that start within one second.
+        self._tensorboard = SummaryWriter(
+            folder, purge_step=resumed_at + 1 if resumed_at else None, filename_suffix=f".from{resumed_at}"
+        )
 
     def write(self, step: int, figures: Mapping[str, float | int]) -> None:
         """Appends one row: `step`, `time` (seconds since 1970) and the figures."""

@@ -5,6 +5,7 @@ folder that is never mistaken for one and is removed at the next start. The late
 best by a validation metric to report from.
 """
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -33,17 +34,14 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, *, metric: str, read_only: bool = False):
-        keep = checkpoint_managers.AnyPreservationPolicy(
-            [
-                checkpoint_managers.LatestN(1),
-                checkpoint_managers.BestN(
-                    get_metric_fn=lambda metrics: metrics[metric], n=1, keep_checkpoints_without_metrics=False
-                ),
-            ]
-        )
+
+        def value(metrics: Mapping[str, float | None]) -> float:
+            return -math.inf if metrics[metric] is None else metrics[metric]
+
+        best = checkpoint_managers.BestN(get_metric_fn=value, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
-            best_fn=lambda metrics: metrics[metric],
-            preservation_policy=keep,
+            best_fn=value,
+            preservation_policy=checkpoint_managers.AnyPreservationPolicy([checkpoint_managers.LatestN(1), best]),
             cleanup_tmp_directories=not read_only,
             create=not read_only,
             read_only=read_only,
@@ -60,14 +58,14 @@ class Checkpoints:
 
         A checkpoint without metrics serves to resume and is never the best.
         """
-        self._manager.save(
-            step, args=ocp.args.PyTreeSave(state), metrics=dict(metrics) if metrics is not None else None, force=True
-        )
+        # Orbax warns of every checkpoint without metrics; None in its place says the same in silence.
+        metrics = {self._metric: None} if metrics is None else dict(metrics)
+        self._manager.save(step, args=ocp.args.PyTreeSave(state), metrics=metrics, force=True)
 
     def best(self) -> Best | None:
         """The best checkpoint that has metrics."""
-        metrics = {step: self._manager.metrics(step) for step in self.steps()}
-        return max((Best(found[self._metric], step) for step, found in metrics.items() if found), default=None)
+        values = {step: self._manager.metrics(step)[self._metric] for step in self.steps()}
+        return max((Best(value, step) for step, value in values.items() if value is not None), default=None)
 
     def resolve(self, which: str) -> int:
         """`'last'`, `'best'` or a step as text, to a step. Raises ValueError naming what there is."""

@@ -1,7 +1,7 @@
 """Durations in steps, epochs, examples or percent, through one helper."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 UNITS = ("steps", "epochs", "examples", "percent")
 
@@ -13,8 +13,9 @@ def to_steps(
     batch_size: int,
     num_examples: int,
     total_steps: int | None = None,
+    rounding: Callable[[float], int] = math.ceil,
 ) -> int:
-    """Number of steps, rounded up.
+    """Number of steps, rounded up unless `rounding` says otherwise.
 
     Args:
         duration: Exactly one of `steps`, `epochs`, `examples`, `percent` (of `total_steps`) is not None.
@@ -33,14 +34,14 @@ def to_steps(
     if not value >= 0 or math.isinf(value):
         raise ValueError(f"{setting}.{unit}={value} must be a number >= 0.")
     if unit == "steps":
-        return math.ceil(value)
+        return rounding(value)
     if unit == "examples":
-        return math.ceil(value / batch_size)
+        return rounding(value / batch_size)
     if unit == "epochs":
-        return math.ceil(value * num_examples / batch_size)
+        return rounding(value * num_examples / batch_size)
     if total_steps is None:
         raise ValueError(f"{setting}.percent={value} has nothing to be a percentage of.")
-    return math.ceil(value / 100 * total_steps)
+    return rounding(value / 100 * total_steps)
 
 
 def run_steps(duration: Mapping[str, float | None], *, batch_size: int, num_examples: int) -> int:

@@ -1,0 +1,94 @@
+"""The figures that evaluation reports, against scikit-learn; exact counts on any batch size and mesh."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, top_k_accuracy_score
+
+from p10k_jax import setup
+from p10k_jax.data.splits import open_split
+from p10k_jax.evaluate import evaluate
+from p10k_jax.evaluation.predictions import SCHEMA, read_predictions
+from p10k_jax.reporting.progress import Console
+from p10k_jax.train import plan, train
+from p10k_jax.training.mesh import make_mesh
+from p10k_jax.training.state import evaluation_weights
+from tests.runs import tiny_config
+from tfds_builder.prepare import prepare
+
+
+@pytest.fixture(scope="module")
+def workdir(tiny_data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("evaluated") / "workdir"
+    train(plan(tiny_config(tiny_data), folder), Console())
+    return folder
+
+
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_metrics_equal_scikit_learn_to_the_last_digit(workdir, split):
+    evaluate(workdir, split, "last", Console())
+    figures = json.loads((workdir / "eval" / split / "metrics.json").read_text())
+    table = read_predictions(workdir / "eval" / split / "predictions.parquet")
+    assert table.schema.equals(SCHEMA)
+    frame = table.to_pydict()
+    labels, ranked = np.array(frame["label"]), np.array(frame["top5_labels"])
+    assert frame["name"] == sorted(frame["name"])
+    assert figures["step"] == 30
+    assert figures["count"] == len(labels)
+    assert figures["top1"] == accuracy_score(labels, ranked[:, 0])
+    scores = np.zeros((len(labels), 6))
+    np.put_along_axis(scores, ranked, np.array(frame["top5_scores"]), axis=1)
+    assert figures["top5"] == top_k_accuracy_score(labels, scores, k=5, labels=range(6))
+    usages = np.array(frame["usage"])
+    for usage in {"public", "private"} & set(usages):
+        here = usages == usage
+        assert figures[f"top1_{usage}"] == accuracy_score(labels[here], ranked[here, 0])
+        assert figures[f"count_{usage}"] == here.sum()
+    assert ("top1_public" in figures) == (split == "test")
+    ordered = np.array(frame["top5_scores"])
+    assert (np.diff(ordered, axis=1) <= 0).all()
+    assert (ordered.sum(axis=1) <= 1 + 1e-6).all()
+
+
+def test_predictions_do_not_depend_on_batch_size_or_devices(workdir, tiny_data):
+    """Any batch size, one device or eight, other mesh: each image once, the same labels."""
+    config = tiny_config(tiny_data)
+    builder = prepare("drawn_catalogue", config="tiny", data_dir=tiny_data)
+    split = open_split(builder, "test")
+    model = setup.make_model(config, split)
+    run = plan(config, workdir)
+    params, batch_stats = jax.device_get(evaluation_weights(run.init()))
+    params["head"]["kernel"] = (
+        np.random.RandomState(0)
+        .standard_normal(
+            params["head"]["kernel"].shape,
+        )
+        .astype("f")
+    )
+    one, eight = make_mesh(1, devices=jax.devices()[:1]), make_mesh()
+    tables = []
+    for mesh, batch_size in [(one, 1), (one, 7), (one, 24), (eight, 8), (eight, 40), (make_mesh(2, 2, 2), 12)]:
+        config.eval.batch_size = batch_size
+        table, report = setup.make_evaluator(config, model, split, mesh)(params, batch_stats)
+        assert table.num_rows == 24
+        assert report.counts.sum() == 24
+        tables.append(table)
+    assert len(set(map(tuple, tables[0]["top5_labels"].to_pylist()))) > 5, "the predictions must be able to differ"
+    for table in tables[1:]:
+        assert table.drop_columns("top5_scores").equals(tables[0].drop_columns("top5_scores"))
+        np.testing.assert_allclose(
+            np.array(table["top5_scores"].to_pylist()), np.array(tables[0]["top5_scores"].to_pylist()), rtol=1e-4
+        )
+
+
+def test_refusals_leave_the_workdir_as_it_was(workdir, tmp_path):
+    before = sorted(workdir.rglob("*"))
+    with pytest.raises(ValueError, match=r"holds no config\.json"):
+        evaluate(tmp_path, "test", "best", Console())
+    with pytest.raises(ValueError, match=r"no split 'tset'. Did you mean 'test'"):
+        evaluate(workdir, "tset", "best", Console())
+    with pytest.raises(ValueError, match=r"checkpoint='7': give 'last', 'best' or one of the steps"):
+        evaluate(workdir, "test", "7", Console())
+    assert sorted(workdir.rglob("*")) == before

@@ -1,0 +1,187 @@
+"""Whole runs: what they leave, what they refuse, and that a killed one ends as an undisturbed one."""
+
+import json
+import os
+import signal
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from p10k_jax.config import read_workdir
+from p10k_jax.reporting.progress import Console
+from p10k_jax.reporting.writers import read_metrics
+from p10k_jax.train import plan, train
+from p10k_jax.training.checkpoint import Checkpoints
+from tests.runs import flags, start, tiny_config
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_data, tmp_path_factory):
+    """Workdir and final state of an undisturbed run."""
+    workdir = tmp_path_factory.mktemp("finished") / "workdir"
+    state = train(plan(tiny_config(tiny_data), workdir), Console())
+    return workdir, jax.device_get(state)
+
+
+def test_what_a_run_leaves(finished):
+    workdir, state = finished
+    assert sorted(path.name for path in workdir.iterdir()) == [
+        "checkpoints",
+        "config.json",
+        "metrics.jsonl",
+        "tensorboard",
+    ]
+    config = read_workdir(workdir)
+    assert (config.model.name, config.model.num_classes, config.duration.steps) == ("vit-Ti/8", 6, 30)
+    rows = read_metrics(workdir / "metrics.jsonl")
+    losses = [row["train/loss"] for row in rows if "train/loss" in row]
+    assert len(losses) == 30
+    np.testing.assert_allclose(losses[0], np.log(6), rtol=0.02)  # the head is zero; label smoothing changes nothing
+    assert [row["step"] for row in rows if "validation/top1" in row] == [6, 12, 18, 24, 30]
+    checkpoints = Checkpoints(workdir / "checkpoints", metric="top1", read_only=True)
+    accuracies = {row["step"]: row["validation/top1"] for row in rows if "validation/top1" in row}
+    assert checkpoints.best().value == max(accuracies.values())
+    assert checkpoints.steps() == sorted({checkpoints.best().step, 30})
+    assert int(state["step"]) == 30
+    assert list((workdir / "tensorboard").iterdir())
+
+
+def test_a_finished_run_started_again_changes_nothing(finished, tiny_data):
+    workdir, state = finished
+    before = (workdir / "metrics.jsonl").read_text()
+    again = train(plan(tiny_config(tiny_data), workdir), Console())
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(again["params"]), state["params"])
+    assert (workdir / "metrics.jsonl").read_text() == before
+
+
+def wait_until(condition, process, seconds=120.0):
+    """Waits; fails if the process ends first."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.0005)
+
+
+def reached(workdir, step):
+    return lambda: any(row["step"] >= step for row in read_metrics(workdir / "metrics.jsonl"))
+
+
+def saving(workdir):
+    return lambda: any((workdir / "checkpoints").glob("*.orbax-checkpoint-tmp"))
+
+
+# Moments at which the run is killed, one after the other, each in a process of its own that goes on from what is left:
+# before the first checkpoint, while a checkpoint is being written, in the middle, while another is being written, and
+# near the end.
+MOMENTS = {
+    "before any checkpoint": lambda workdir: reached(workdir, 1),
+    "during the first save": saving,
+    "in the middle": lambda workdir: reached(workdir, 14),
+    "during a later save": saving,
+    "near the end": lambda workdir: reached(workdir, 28),
+}
+
+
+@pytest.mark.parametrize("moments", [list(MOMENTS), ["during the first save"]], ids=["all", "save"])
+def test_killed_and_resumed_is_bitwise_undisturbed(finished, tiny_data, tmp_path, tmp_path_factory, moments):
+    undisturbed, state = finished
+    workdir = tmp_path / "workdir"
+    cache = tmp_path_factory.getbasetemp() / "compiled"
+    environment = {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    arguments = flags(tiny_data, workdir)
+    for moment in moments:
+        process = start("train", arguments, **environment)
+        wait_until(MOMENTS[moment](workdir), process)
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL, moment
+    process = start("train", arguments, **environment)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+
+    expected = plan(tiny_config(tiny_data), undisturbed)
+    resumed = Checkpoints(workdir / "checkpoints", metric="top1", read_only=True).restore(30, expected.state)
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(resumed), state)
+
+    def losses(folder):
+        rows = read_metrics(folder / "metrics.jsonl")
+        return [(row["step"], row["train/loss"]) for row in rows if "train/loss" in row]
+
+    assert losses(workdir) == losses(undisturbed)
+    assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == sorted(
+        path.name for path in (undisturbed / "checkpoints").iterdir()
+    )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"data.name": "prodcts10k"}, r"unknown dataset 'prodcts10k'.*Close names: products10k"),
+        ({"data.config": "teeny"}, r"unknown config 'teeny'.*tiny"),
+        ({"data.train_split": "trian"}, r"no split 'trian'. Did you mean 'train'\? Known: train, validation, test"),
+        ({"eval.split": "val"}, r"no split 'val'.*Known: train, validation, test"),
+        ({"model.name": "vit-Ti"}, r"Unknown model 'vit-Ti'. Did you mean .* Known: vit-Ti/\{patch\}"),
+        ({"model.num_classes": 3}, r"model.num_classes=3, but drawn_catalogue/tiny has 6 classes"),
+        ({"model.dtype": "float8"}, r"model.dtype='float8' is unknown; known: auto, float32, bfloat16"),
+        ({"batch_size": 12}, r"batch_size=12 does not divide over the 8 batch shards.*try 8 or 16"),
+        ({"eval.batch_size": 12}, r"batch_size=12 does not divide over the 8 batch shards"),
+        ({"mesh.data": 3}, r"mesh data=3, fsdp=1, model=1 does not fit 8 devices"),
+        ({"data.canvas_size": 16}, r"data.canvas_size=16 must be at least data.image_size=32"),
+        ({"eval.crop": 1.5}, r"eval.crop=1.5 is outside 0..1"),
+        ({"duration.steps": None}, r"duration=\{\}: give exactly one of steps, epochs, examples, percent"),
+        ({"optimizer.name": "adam"}, r"Unknown optimizer 'adam'. Known: adamw, sgd"),
+        ({"loss.name": "hinge"}, r"Unknown loss 'hinge'. Known: softmax"),
+        ({"sharding_rules": (("gamma", "fsdp"),)}, r"sharding_rules: pattern 'gamma' matches no parameter"),
+        ({"data.manual_dir": "/nowhere"}, r"takes no manual_dir"),
+    ],
+)
+def test_bad_settings_are_refused_before_anything_is_written(tiny_data, tmp_path, overrides, message):
+    workdir = tmp_path / "workdir"
+    with pytest.raises(ValueError, match=message):
+        plan(tiny_config(tiny_data, **overrides), workdir)
+    assert not workdir.exists()
+
+
+def test_workdir_of_another_config(finished, tiny_data):
+    workdir, _ = finished
+    before = (workdir / "config.json").read_bytes()
+    with pytest.raises(
+        ValueError, match=r"holds a run of another config:\n  batch_size: 16 -> 8\n  seed: 0 -> 5\nGive"
+    ):
+        plan(tiny_config(tiny_data, batch_size=8, seed=5), workdir)
+    assert (workdir / "config.json").read_bytes() == before
+    # What changes no number may change: the logging, the mesh, the place of the data.
+    plan(tiny_config(tiny_data, **{"log.every.steps": 7, "mesh.fsdp": 2}), workdir)
+
+
+def test_workdir_that_is_something_else(tiny_data, tmp_path):
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(ValueError, match=r"holds thesis\.tex but no config\.json; give an empty folder"):
+        plan(tiny_config(tiny_data), tmp_path)
+    with pytest.raises(ValueError, match=r"is a file; give a folder"):
+        plan(tiny_config(tiny_data), tmp_path / "thesis.tex")
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--config.optimizer.learnig_rate=1.0", 'Did you mean "learning_rate"'),
+        ("--config.batch_size=many", "--config.batch_size=many"),
+        ("--config.duration.steps=5", None),
+    ],
+)
+def test_command_line(tiny_data, tmp_path, argument, message):
+    workdir = tmp_path / "workdir"
+    process = start("train", [*flags(tiny_data, workdir), "--config.duration.percent=10.0", argument])
+    output, _ = process.communicate(timeout=300)
+    if message is None:
+        assert process.returncode == 0, output
+        assert json.loads((workdir / "config.json").read_text())["duration"]["steps"] == 5
+        return
+    assert process.returncode == 2, output
+    assert message in output
+    assert "Traceback" not in output
+    assert not workdir.exists()
