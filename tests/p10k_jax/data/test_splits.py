@@ -1,0 +1,77 @@
+"""Any image-classification dataset of TFDS, not ours alone."""
+
+import jax
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from p10k_jax.data.splits import open_split
+from p10k_jax.reporting.progress import Console
+from p10k_jax.train import plan, train
+from tests.runs import tiny_config
+from tfds_builder import pictures
+from tfds_builder.prepare import prepare
+
+PIXELS = np.random.RandomState(0).randint(0, 256, (40, 20, 30, 3)).astype(np.uint8)
+
+
+class ToyFlowers(tfds.core.GeneratorBasedBuilder):
+    """Like many of TFDS's own: PNG pixels, features in their own words, no names, no validation split."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        features = {
+            "photo": tfds.features.Image(shape=(None, None, 3), encoding_format="png"),
+            "species": tfds.features.ClassLabel(names=["rose", "tulip"]),
+        }
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples(range(40)), "test": self._generate_examples(range(8))}
+
+    def _generate_examples(self, numbers):
+        for number in numbers:
+            yield number, {"photo": PIXELS[number], "species": number % 2}
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("toy")
+    prepare("toy_flowers", data_dir=folder, progress=False)
+    return folder
+
+
+def test_a_dataset_in_its_own_words(data_dir):
+    builder = prepare("toy_flowers", data_dir=data_dir)
+    test = open_split(builder, "test")
+    assert (len(test), test.num_classes) == (8, 2)
+    examples = [test.read(index) for index in range(8)]
+    assert [example.name for example in examples] == [f"test/{index}" for index in range(8)]
+    assert {example.group for example in examples} == {0}
+    assert {example.usage for example in examples} == {""}
+    for example in examples:
+        image, _ = pictures.decode(example.image)
+        [number] = [n for n in range(40) if np.array_equal(PIXELS[n], image)]
+        assert example.label == number % 2
+
+
+def test_without_a_validation_split_the_end_of_train_serves(data_dir):
+    builder = prepare("toy_flowers", data_dir=data_dir)
+    train_split, validation = open_split(builder, "train"), open_split(builder, "validation")
+    assert (len(train_split), len(validation)) == (38, 2)
+    images = [split.read(i).image for split in (train_split, validation) for i in range(len(split))]
+    assert len(set(images)) == 40
+
+
+def test_it_trains_by_its_name(data_dir, tmp_path):
+    overrides = {"data.name": "toy_flowers", "data.config": "", "duration.steps": 2}
+    run = plan(tiny_config(data_dir, **overrides), tmp_path / "workdir")
+    assert run.config.model.num_classes == 2
+    assert int(train(run, Console())["step"]) == 2
+    assert jax.device_count() == 8
+
+
+def test_unknown_split(data_dir):
+    with pytest.raises(ValueError, match=r"toy_flowers has no split 'tset'. Did you mean 'test'\? Known: train, test"):
+        open_split(prepare("toy_flowers", data_dir=data_dir), "tset")
