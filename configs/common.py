@@ -16,16 +16,19 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config = ConfigDict()
     config.seed = 0
     config.batch_size = 256  # global, over all hosts and devices
-    config.duration = duration(epochs=100.0)  # percent=10 runs a tenth of it
+    config.duration = duration(epochs=100.0)  # percent=10.0 runs a tenth of it
 
     config.data = ConfigDict()
     config.data.name = "products10k"  # or sku_catalogue, drawn_catalogue, or any image-classification dataset of TFDS
     config.data.config = ""  # builder config, e.g. 256 (shorter side); empty: the builder's first
     config.data.manual_dir = placeholder(str)  # where the raw archives lie, to prepare from
     config.data.data_dir = placeholder(str)  # where prepared data lies; empty: TFDS's default folder
+    config.data.leave_out_unreadable = False  # when preparing: leave out pictures that no decoder reads, and say so
     config.data.train_split = "train"
+    config.data.fingerprint = placeholder(str)  # filled in: a run never goes on with other data
     config.data.image_size = 224  # side of what the model sees, pixels
-    config.data.canvas_size = placeholder(int)  # side of what the host decodes to; empty: 8/7 of image_size
+    config.data.canvas_size = placeholder(int)  # side of what the host decodes to; empty: 8/7 of image_size (256 for
+    # 224). Crops smaller than the view are enlarged from the canvas: raise it to keep the detail of larger pictures.
     config.data.threads = 0  # decoding threads a host; 0: one a core
     config.data.workers = 0  # decoding processes a host; 0: threads of this one
 
@@ -58,7 +61,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.sharding_rules = ()  # (pattern, spec) pairs; see p10k_jax.training.mesh.state_shardings
 
     config.eval = ConfigDict()
-    config.eval.split = "validation"
+    config.eval.split = "validation"  # empty: none; then no checkpoint is the best
     config.eval.every = duration(percent=10.0)
     config.eval.batch_size = placeholder(int)  # empty: batch_size
     config.eval.crop = 0.0  # centred square as a fraction of the shorter side; 0.0: the whole picture, squashed

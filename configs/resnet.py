@@ -3,7 +3,8 @@
     python -m p10k_jax.train --config=configs/resnet.py:depth=50 --config.data.name=sku_catalogue \
         --config.data.manual_dir=RAW --workdir=W
 
-`depth` is 18, 34, 50, 101 or 152. SGD with Nesterov momentum at 0.1 for 256 images, cosine, EMA.
+`depth` is 18, 34, 50, 101 or 152. SGD with Nesterov momentum at 0.1
+(for batches of 256; it is not scaled with batch_size), cosine, gradients clipped at norm 1, EMA.
 """
 
 from ml_collections import ConfigDict

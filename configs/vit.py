@@ -3,7 +3,8 @@
     python -m p10k_jax.train --config=configs/vit.py:variant=Ti/16 --config.data.name=sku_catalogue \
         --config.data.manual_dir=RAW --workdir=W
 
-`variant` is a size (Ti, S, B, L) and a patch size in pixels. AdamW at 1e-3 for 256 images, cosine, EMA.
+`variant` is a size (Ti, S, B, L) and a patch size in pixels. AdamW at 1e-3 (for batches of 256; it is not scaled with
+batch_size), cosine, gradients clipped at norm 1, EMA.
 """
 
 from ml_collections import ConfigDict

@@ -13,7 +13,7 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from p10k_jax.reporting.files import write_json
+from p10k_jax.files import write_json
 from p10k_jax.training.duration import UNITS
 
 # Settings that may differ when a run goes on: at most the rounding of its numbers depends on them.

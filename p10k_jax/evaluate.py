@@ -4,82 +4,100 @@ python -m p10k_jax.evaluate --workdir=W --split=test [--checkpoint=best|last|STE
 """
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 from absl import flags
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
 from p10k_jax import setup
 from p10k_jax.config import clear_errors, read_workdir, run_program
-from p10k_jax.data.batches import check_divides
 from p10k_jax.data.splits import open_split
+from p10k_jax.evaluation.metrics import metrics
+from p10k_jax.evaluation.predictions import write_evaluation
 from p10k_jax.reporting.progress import Console
 from p10k_jax.training.checkpoint import Checkpoints, abstract_state
-from p10k_jax.training.mesh import batch_sharding, make_mesh, state_shardings
-from p10k_jax.training.state import evaluation_weights, initial_weights
-from tfds_builder.prepare import prepare
+from p10k_jax.training.mesh import make_mesh, state_shardings
+from p10k_jax.training.state import State, evaluation_weights, initial_weights
 
 
-def evaluate(
+class Evaluation(NamedTuple):
+    """An evaluation that was checked and is ready to run."""
+
+    folder: Path
+    evaluator: setup.Evaluator
+    step: int
+    load: Callable[[], State]
+
+
+def plan(
     workdir: Path,
     split: str,
     checkpoint: str,
-    console: Console,
     *,
     batch_size: int | None = None,
     data_dir: str | None = None,
-) -> dict:
-    """Writes `eval/<split>/{metrics.json,predictions.parquet}` and returns the figures.
+) -> Evaluation:
+    """Checks everything that can be checked before the first batch; writes nothing.
 
     Args:
         workdir: Of a run.
-        split: Read from the run's dataset.
+        split: Of the run's dataset.
         checkpoint: `best`, `last` or a step.
-        console: For what a person sees.
         batch_size: Global; default: the run's.
-        data_dir: Where the prepared data lies; default: where it was in training.
+        data_dir: Where the prepared data lies; default: where it was in training. It must be the same data.
 
     Raises:
-        ValueError: no run, no such split or checkpoint; nothing was written.
+        ValueError: no run, no such split or checkpoint, other data, a batch that the mesh does not divide.
     """
     config = read_workdir(workdir)
     config.eval.batch_size = batch_size or config.eval.batch_size
-    builder = prepare(
-        config.data.name,
-        config=config.data.config,
-        data_dir=data_dir or config.data.data_dir,
-        manual_dir=config.data.manual_dir,
-    )
-    data = open_split(builder, split)
-    mesh = make_mesh(**config.mesh)
+    data = open_split(setup.open_data(config, data_dir=data_dir), split)
+    mesh = _mesh_here(config)
     model = setup.make_model(config, data)
     evaluator = setup.make_evaluator(config, model, data, mesh)
-    check_divides(evaluator.batch_size, batch_sharding(mesh))
-
     checkpoints = Checkpoints(workdir / "checkpoints", metric="top1", read_only=True)
     step = checkpoints.resolve(checkpoint)
     shapes = jax.eval_shape(functools.partial(initial_weights, model, ema=config.ema_decay > 0), jax.random.key(0))
     shardings = state_shardings(mesh, shapes, config.sharding_rules)
-    weights = checkpoints.restore(step, abstract_state(shapes, shardings))
-    console.say(f"{data.dataset} {data.name}: {len(data):,} images; checkpoint of step {step:,}")
+    load = functools.partial(checkpoints.restore, step, abstract_state(shapes, shardings))
+    return Evaluation(workdir / "eval" / split, evaluator, step, load)
 
-    table, report = evaluator(*evaluation_weights(weights))
-    figures = setup.write_evaluation(workdir, split, table, step=step)
+
+def _mesh_here(config: ConfigDict) -> Mesh:
+    """The run's mesh where it fits the devices at hand, else all of them on `data`: predictions are the same."""
+    try:
+        return make_mesh(**config.mesh)
+    except ValueError:
+        return make_mesh()
+
+
+def evaluate(evaluation: Evaluation, console: Console) -> dict[str, float | int]:
+    """Writes `eval/<split>/{metrics.json,predictions.parquet}` and returns the figures."""
+    split = evaluation.evaluator.split
+    console.say(f"{split.dataset} {split.name}: {len(split):,} images; checkpoint of step {evaluation.step:,}")
+    weights = evaluation_weights(evaluation.load())
+    table, report = evaluation.evaluator(
+        *weights, progress=lambda done, steps: console.live(f"batch {done:,} of {steps:,}")
+    )
     console.say(str(report))
-    return figures
+    if jax.process_index() != 0:
+        return metrics(table)
+    return write_evaluation(evaluation.folder, table, step=evaluation.step)
 
 
 def main() -> None:
     """Reads the flags, evaluates and prints the figures."""
     given, console = flags.FLAGS, Console()
-    workdir = Path(given.workdir)
     with clear_errors():
-        figures = evaluate(
-            workdir, given.split, given.checkpoint, console, batch_size=given.batch_size, data_dir=given.data_dir
-        )
-    for key, value in figures.items():
+        workdir = setup.local_folder(given.workdir, setting="workdir")
+        evaluation = plan(workdir, given.split, given.checkpoint, batch_size=given.batch_size, data_dir=given.data_dir)
+    for key, value in evaluate(evaluation, console).items():
         console.say(f"  {key:>14}  {value:.4f}" if isinstance(value, float) else f"  {key:>14}  {value:,}")
-    console.say(f"Predictions and figures lie in {workdir / 'eval' / given.split}")
+    console.say(f"Predictions and figures lie in {evaluation.folder}")
 
 
 def define_flags() -> None:

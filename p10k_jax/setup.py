@@ -1,27 +1,79 @@
-"""What the programs build alike out of a resolved config: data, model, views, evaluation."""
+"""What the programs build alike out of a config: data, model, views, evaluation."""
 
-import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import pyarrow as pa
+import tensorflow_datasets as tfds
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from p10k_jax.data.augment import Normalisation, Views, evaluation_views, training_views
-from p10k_jax.data.batches import Loading, evaluation_steps, global_batches
+from p10k_jax.data.batches import Loading, check_divides, evaluation_steps, global_batches
 from p10k_jax.data.decode import DecodeReport
-from p10k_jax.data.splits import Split
-from p10k_jax.evaluation.metrics import metrics
-from p10k_jax.evaluation.predictions import make_predict_step, predict_split, write_predictions
+from p10k_jax.data.order import EvaluationOrder
+from p10k_jax.data.splits import Split, data_fingerprint
+from p10k_jax.evaluation.predictions import PredictStep, make_predict_step, predict_split
 from p10k_jax.models import Model, create
 from p10k_jax.models.functional import Tree
-from p10k_jax.reporting.files import write_json
 from p10k_jax.training.mesh import batch_sharding, replicated
+from tfds_builder.prepare import prepare
+from tfds_builder.processing import available_cores
 
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+def local_folder(path: str, *, setting: str) -> Path:
+    """A path as given by a user. Raises ValueError for a bucket's address."""
+    if "://" in path:
+        raise ValueError(f"{setting}={path} is an address, not a folder; mount the bucket and give its folder.")
+    return Path(path).expanduser()
+
+
+def open_data(config: ConfigDict, *, data_dir: str | None = None) -> tfds.core.DatasetBuilder:
+    """The dataset that the config names, built first if need be.
+
+    Args:
+        config: Where `data.fingerprint` is set, the data must be that of the run that set it.
+        data_dir: Where it lies if it has moved.
+
+    Raises:
+        ValueError: it cannot be prepared, or is not the data of the run.
+    """
+    data = config.data
+    data_dir = data_dir or data.data_dir
+    builder = prepare(
+        data.name,
+        config=data.config,
+        data_dir=data_dir and local_folder(data_dir, setting="data.data_dir"),
+        manual_dir=data.manual_dir and local_folder(data.manual_dir, setting="data.manual_dir"),
+        leave_out_unreadable=data.leave_out_unreadable,
+        progress=jax.process_index() == 0,
+        # The fingerprint of a run says more, and costs nothing.
+        check_source=not data.fingerprint,
+    )
+    fingerprint = data_fingerprint(builder)
+    if data.fingerprint not in (None, fingerprint):
+        raise ValueError(
+            f"{builder.data_dir} holds other data (fingerprint {fingerprint}) than the run was trained on "
+            f"({data.fingerprint}). Give the data_dir of that data."
+        )
+    return builder
+
+
+def resolve(config: ConfigDict, builder: tfds.core.DatasetBuilder, split: Split) -> None:
+    """Fills in what the config leaves to the data and the hardware, so that `config.json` says what was done."""
+    with config.unlocked():
+        config.data.fingerprint = data_fingerprint(builder)
+        config.data.config = builder.builder_config.name if builder.builder_config else ""
+        config.data.canvas_size = canvas_size(config)
+        config.model.num_classes = config.model.num_classes or split.num_classes
+        config.model.dtype = compute_dtype(config.model.dtype)
+        config.eval.batch_size = config.eval.batch_size or config.batch_size
 
 
 def canvas_size(config: ConfigDict) -> int:
@@ -33,18 +85,20 @@ def canvas_size(config: ConfigDict) -> int:
     return size
 
 
-def loading(config: ConfigDict) -> Loading:
-    """How this host decodes."""
-    return Loading(threads=config.data.threads or os.cpu_count() or 1, workers=config.data.workers)
-
-
-def compute_dtype(name: str) -> jnp.dtype:
+def compute_dtype(name: str) -> str:
     """`auto` is bfloat16 where the hardware multiplies it fast, float32 on CPU."""
     if name == "auto":
         name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     if name not in _DTYPES:
         raise ValueError(f"model.dtype={name!r} is unknown; known: auto, {', '.join(_DTYPES)}.")
-    return _DTYPES[name]
+    return name
+
+
+def loading(config: ConfigDict) -> Loading:
+    """How this host decodes: one thread a core, shared among the workers."""
+    workers = config.data.workers
+    threads = config.data.threads or -(-available_cores() // max(1, workers))
+    return Loading(threads=threads, workers=workers)
 
 
 def make_model(config: ConfigDict, split: Split) -> Model:
@@ -56,7 +110,7 @@ def make_model(config: ConfigDict, split: Split) -> Model:
         config.model.name,
         num_classes=num_classes,
         image_size=config.data.image_size,
-        dtype=compute_dtype(config.model.dtype),
+        dtype=_DTYPES[compute_dtype(config.model.dtype)],
         **{key: value for key, value in config.model.options.items() if value is not None},
     )
 
@@ -72,53 +126,68 @@ def make_training_views(config: ConfigDict) -> Views:
     )
 
 
+def assert_space(workdir: Path, state: Tree) -> None:
+    """Raises ValueError where the disk cannot hold three checkpoints: the last, the best, and one being written."""
+    needed = 3 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    existing = workdir.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise ValueError(
+            f"no space left: checkpoints take up to {needed / 1e9:.2f} GB, but {existing} has {free / 1e9:.2f} GB "
+            "free. Free some, or give a workdir elsewhere."
+        )
+
+
 class Evaluator(NamedTuple):
     """Evaluates weights on one split; the compiled step is kept between calls."""
 
     split: Split
-    predict: object
+    predict: PredictStep
     mesh: Mesh
     batch_size: int
     canvas_size: int
     loading: Loading
 
-    def __call__(self, params: Tree, batch_stats: Tree) -> tuple[pa.Table, DecodeReport]:
-        """The table of predictions, and how the pictures were read."""
+    def __call__(
+        self, params: Tree, batch_stats: Tree, *, progress: Callable[[int, int], None] | None = None
+    ) -> tuple[pa.Table, DecodeReport]:
+        """The table of predictions, and how the pictures were read; `progress` is told batches done and in all."""
         report = DecodeReport()
+        steps = evaluation_steps(len(self.split), self.batch_size)
         batches = global_batches(
             self.split,
             sharding=batch_sharding(self.mesh),
             batch_size=self.batch_size,
             canvas_size=self.canvas_size,
-            steps=range(evaluation_steps(len(self.split), self.batch_size)),
+            steps=range(steps),
             loading=self.loading,
-            seed=None,
+            order=EvaluationOrder(len(self.split)),
             report=report,
         )
+        if progress is not None:
+            batches = _told(batches, steps, progress)
         return predict_split(self.predict, params, batch_stats, batches, num_examples=len(self.split)), report
 
 
+def _told(batches, steps: int, progress: Callable[[int, int], None]):
+    for done, batch in enumerate(batches):
+        progress(done, steps)
+        yield batch
+
+
 def make_evaluator(config: ConfigDict, model: Model, split: Split, mesh: Mesh) -> Evaluator:
-    """An evaluator as the config describes."""
-    crop = config.eval.crop
-    if not 0 <= crop <= 1:
-        raise ValueError(f"eval.crop={crop} is outside 0..1.")
-    views = evaluation_views(image_size=config.data.image_size, crop=crop, statistics=Normalisation())
+    """An evaluator as the config describes. Raises ValueError for a batch that the mesh does not divide."""
+    batch_size = config.eval.batch_size or config.batch_size
+    check_divides(batch_size, batch_sharding(mesh))
+    views = evaluation_views(image_size=config.data.image_size, crop=config.eval.crop, statistics=Normalisation())
+    predict = make_predict_step(model, views, num_classes=split.num_classes)
     return Evaluator(
         split=split,
-        predict=jax.jit(make_predict_step(model, views), out_shardings=replicated(mesh)),
+        predict=jax.jit(predict, out_shardings=replicated(mesh)),
         mesh=mesh,
-        batch_size=config.eval.batch_size or config.batch_size,
+        batch_size=batch_size,
         canvas_size=canvas_size(config),
         loading=loading(config),
     )
-
-
-def write_evaluation(workdir: Path, split: str, table: pa.Table, *, step: int) -> dict:
-    """Writes `eval/<split>/{predictions.parquet,metrics.json}` (process 0) and returns the figures."""
-    figures = metrics(table) | {"step": step}
-    if jax.process_index() == 0:
-        folder = workdir / "eval" / split
-        write_predictions(table, folder / "predictions.parquet")
-        write_json(folder / "metrics.json", figures)
-    return figures

@@ -23,11 +23,13 @@ from p10k_jax.config import (
     clear_errors,
     config_of_flags,
     define_config_flag,
+    read_workdir,
     run_program,
     write_workdir,
 )
-from p10k_jax.data.batches import Batch, check_divides, global_batches
+from p10k_jax.data.batches import abstract_batch, check_divides, global_batches
 from p10k_jax.data.decode import DecodeReport
+from p10k_jax.data.order import TrainingOrder
 from p10k_jax.data.splits import Split, open_split
 from p10k_jax.evaluation.metrics import metrics
 from p10k_jax.reporting.meter import Meter
@@ -40,8 +42,7 @@ from p10k_jax.training.mesh import batch_sharding, make_mesh, replicated, state_
 from p10k_jax.training.optimizer import make_optimizer, warmup_cosine
 from p10k_jax.training.patterns import check_patterns
 from p10k_jax.training.state import State, evaluation_weights, initial_state
-from p10k_jax.training.step import Metrics, make_train_step
-from tfds_builder.prepare import prepare
+from p10k_jax.training.step import make_train_step
 
 
 class Run(NamedTuple):
@@ -55,8 +56,8 @@ class Run(NamedTuple):
     due: Callable[[str, int], bool]
     init: Callable[[], State]
     state: State
-    step: Callable[[State, Batch], tuple[State, Metrics]]
-    validate: setup.Evaluator
+    step: jax.stages.Lowered
+    validate: setup.Evaluator | None
     summary: str
 
 
@@ -67,17 +68,13 @@ def plan(config: ConfigDict, workdir: Path) -> Run:
         ValueError: the input is bad; the message names the value and the way out, and `workdir` is untouched.
     """
     # -- Data
+    if (workdir / "config.json").exists():
+        config.data.fingerprint = read_workdir(workdir).data.fingerprint
     mesh = make_mesh(**config.mesh)
     check_divides(config.batch_size, batch_sharding(mesh))
-    builder = prepare(
-        config.data.name,
-        config=config.data.config,
-        data_dir=config.data.data_dir,
-        manual_dir=config.data.manual_dir,
-    )
+    builder = setup.open_data(config)
     split = open_split(builder, config.data.train_split)
-    with config.unlocked():
-        config.model.num_classes = config.model.num_classes or split.num_classes
+    setup.resolve(config, builder, split)
     check_workdir(workdir, as_plain(config))
 
     # -- Durations
@@ -112,15 +109,19 @@ def plan(config: ConfigDict, workdir: Path) -> Run:
         schedule=schedule,
         ema_decay=config.ema_decay,
     )
-    validate = setup.make_evaluator(config, model, open_split(builder, config.eval.split), mesh)
-    check_divides(validate.batch_size, batch_sharding(mesh))
+    validate = None
+    if config.eval.split:
+        validate = setup.make_evaluator(config, model, open_split(builder, config.eval.split), mesh)
 
     # -- State: shapes, then shardings; values come last, so that nothing is ever whole on one device first
     init = functools.partial(initial_state, model, optimizer, seed=config.seed, ema=config.ema_decay > 0)
     shapes = jax.eval_shape(init)
     check_patterns(config.sharding_rules, shapes, setting="sharding_rules")
     shardings = state_shardings(mesh, shapes, config.sharding_rules)
+    setup.assert_space(workdir, shapes)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
+    state = abstract_state(shapes, shardings)
+    batch = abstract_batch(config.batch_size, config.data.canvas_size, batch_sharding(mesh))
     return Run(
         config=config,
         workdir=workdir,
@@ -129,13 +130,8 @@ def plan(config: ConfigDict, workdir: Path) -> Run:
         total_steps=total_steps,
         due=due,
         init=jax.jit(init, out_shardings=shardings),
-        state=abstract_state(shapes, shardings),
-        step=jax.jit(
-            step,
-            in_shardings=(shardings, batch_sharding(mesh)),
-            out_shardings=(shardings, replicated(mesh)),
-            donate_argnums=0,
-        ),
+        state=state,
+        step=jax.jit(step, out_shardings=(shardings, replicated(mesh)), donate_argnums=0).lower(state, batch),
         validate=validate,
         summary=(
             f"{split.dataset} {split.name}: {len(split):,} images, {split.num_classes:,} classes\n"
@@ -163,10 +159,10 @@ def train(run: Run, console: Console) -> State:
         run.split,
         sharding=batch_sharding(run.mesh),
         batch_size=config.batch_size,
-        canvas_size=setup.canvas_size(config),
+        canvas_size=config.data.canvas_size,
         steps=range(resumed_at, run.total_steps),
         loading=setup.loading(config),
-        seed=config.seed,
+        order=TrainingOrder(config.seed, len(run.split)),
         report=report,
     )
     writer = MetricWriter(workdir, resumed_at=resumed_at) if writes else None
@@ -178,13 +174,15 @@ def train(run: Run, console: Console) -> State:
         total_steps=run.total_steps,
         log_due=functools.partial(run.due, "log"),
     )
-    console.live("compiling the training step ...")
+    if resumed_at < run.total_steps:
+        console.live("compiling the training step ...")
+        train_step = run.step.compile()
     for step, batch in enumerate(meter.timed(batches), start=resumed_at + 1):
         with jax.transfer_guard("disallow"):
-            state, step_metrics = run.step(state, batch.device)
+            state, step_metrics = train_step(state, batch.device)
         meter.step(step, step_metrics)  # reports the step before, while the device works on this one
 
-        if run.due("eval", step):
+        if run.validate and run.due("eval", step):
             meter.flush()
             table, _ = run.validate(*evaluation_weights(state))
             figures = metrics(table)
@@ -201,7 +199,8 @@ def train(run: Run, console: Console) -> State:
         writer.close()
     if report.counts.any():
         console.say(str(report))
-    console.say(f"{config.eval.split} top-1 {best.value:.4f} at step {best.step:,} of {run.total_steps:,}")
+    if best:
+        console.say(f"{config.eval.split} top-1 {best.value:.4f} at step {best.step:,} of {run.total_steps:,}")
     console.say(f"Everything lies in {workdir}: config.json, checkpoints/, metrics.jsonl, tensorboard/")
     return state
 
@@ -209,7 +208,7 @@ def train(run: Run, console: Console) -> State:
 def main() -> None:
     """Reads the flags and trains."""
     with clear_errors():
-        run = plan(config_of_flags(), Path(flags.FLAGS.workdir))
+        run = plan(config_of_flags(), setup.local_folder(flags.FLAGS.workdir, setting="workdir"))
     train(run, Console())
 
 

@@ -24,6 +24,7 @@ def prepare(
     leave_out_unreadable: bool = False,
     progress: bool = True,
     workers: int | None = None,
+    check_source: bool = True,
 ) -> tfds.core.DatasetBuilder:
     """Returns a builder whose splits are on disk as ArrayRecord, and builds them first where they are not.
 
@@ -32,11 +33,12 @@ def prepare(
         'name/config' is accepted too.
       config: builder config, '' for the default; for our datasets any name of config.py's grammar.
       data_dir: where prepared datasets lie; TFDS's default (~/tensorflow_datasets) if None.
-      manual_dir: raw files, for datasets that are not downloaded or drawn. Where the dataset is prepared already and a
-        manual_dir is given, it must be the one it was prepared from.
+      manual_dir: raw files, for datasets that are not downloaded or drawn. Where the dataset is prepared already and
+        this folder exists, it must be the one it was prepared from.
       leave_out_unreadable: leave pictures that no decoder reads out and record them, instead of failing.
       progress: show a progress bar.
       workers: threads; all available cores by default.
+      check_source: False trusts prepared data without a look at manual_dir.
 
     Raises:
       PreparationError: unknown name; prepared from other raw files or in another file format; manual_dir missing.
@@ -60,8 +62,8 @@ def prepare(
     if manual_dir is not None and not builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
         raise PreparationError(f"{name} is drawn, not read: it takes no manual_dir (got {manual_dir}); leave it out")
     if is_prepared(builder):
-        if manual_dir is not None:
-            _assert_same_source(builder, Path(manual_dir))
+        if check_source and manual_dir is not None and Path(manual_dir).expanduser().exists():
+            _assert_same_source(builder, Path(manual_dir).expanduser())
         return builder
     if manual_dir is None and builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
         raise PreparationError(

@@ -89,7 +89,17 @@ def training_views(
     flip: float,
     statistics: Normalisation,
 ) -> Views:
-    """Random-resized crop, horizontal flip with probability `flip`, normalise: `(key, canvases, aspects) -> images`."""
+    """Random-resized crop, horizontal flip with probability `flip`, normalise: `(key, canvases, aspects) -> images`.
+
+    Raises ValueError for a scale outside 0 < least <= largest <= 1, a ratio outside 0 < least <= largest, or a
+    probability outside 0..1.
+    """
+    if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
+        raise ValueError(f"augment.crop_scale={scale} must be two areas with 0 < least <= largest <= 1.")
+    if len(ratio) != 2 or not 0 < ratio[0] <= ratio[1]:
+        raise ValueError(f"augment.crop_ratio={ratio} must be two ratios with 0 < least <= largest.")
+    if not 0 <= flip <= 1:
+        raise ValueError(f"augment.flip={flip} must be a probability, 0..1.")
 
     def view(key, canvas, aspect):
         key_box, key_flip = jax.random.split(key)
@@ -111,7 +121,12 @@ def evaluation_views(*, image_size: int, crop: float, statistics: Normalisation)
         crop: Side of the centred square as a fraction of the shorter side, in (0, 1]; 0 shows the whole picture,
             squashed to a square, so that nothing of a tall or wide product is cut away.
         statistics: Normalisation.
+
+    Raises:
+        ValueError: a crop outside 0..1.
     """
+    if not 0 <= crop <= 1:
+        raise ValueError(f"eval.crop={crop} is outside 0..1.")
 
     def view(canvas, aspect):
         box = centre_box(aspect, fraction=crop) if crop else jnp.array([0.0, 0.0, 1.0, 1.0])

@@ -6,7 +6,7 @@ resuming means starting the range elsewhere, and no iterator state is ever saved
 
 import collections
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import grain
@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from p10k_jax.data.decode import DecodeReport, decode_canvas
-from p10k_jax.data.order import evaluation_indices, training_indices
+from p10k_jax.data.order import Order
 from p10k_jax.data.splits import Split
 
 Batch = dict[str, jax.Array]
@@ -24,6 +24,8 @@ HostBatch = dict[str, np.ndarray]
 # Rows decoded by one thread at a time: small enough that the first batch comes soon, large enough that handing work
 # to a thread costs nothing beside it.
 _CHUNK_ROWS = 16
+
+_ON_DEVICE = ("image", "aspect", "label", "group", "index", "mask")
 
 
 class Loading(NamedTuple):
@@ -74,11 +76,11 @@ class _ChunkLoader:
     chunks: tuple[np.ndarray, ...]
     batch_size: int
     canvas_size: int
-    indices: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+    order: Order
 
     def __call__(self, number: int) -> HostBatch:
         step, chunk = divmod(int(number), len(self.chunks))
-        indices, mask = self.indices(step * self.batch_size + self.chunks[chunk])
+        indices, mask = self.order(step * self.batch_size + self.chunks[chunk])
         rows = len(indices)
         out = {
             "image": np.zeros((rows, self.canvas_size, self.canvas_size, 3), np.uint8),
@@ -98,23 +100,6 @@ class _ChunkLoader:
         return out | {"name": np.array(names, np.str_), "usage": np.array(usages, np.str_)}
 
 
-@dataclasses.dataclass(frozen=True)
-class _TrainingOrder:
-    seed: int
-    num_examples: int
-
-    def __call__(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return training_indices(self.seed, places, self.num_examples), np.ones(len(places), bool)
-
-
-@dataclasses.dataclass(frozen=True)
-class _EvaluationOrder:
-    num_examples: int
-
-    def __call__(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return evaluation_indices(places, self.num_examples)
-
-
 def host_batches(
     split: Split,
     *,
@@ -123,7 +108,7 @@ def host_batches(
     canvas_size: int,
     steps: range,
     loading: Loading,
-    seed: int | None,
+    order: Order,
 ) -> Iterator[HostBatch]:
     """The given rows of the global batches `steps`, decoded.
 
@@ -134,13 +119,12 @@ def host_batches(
         canvas_size: Side of the square canvas in pixels.
         steps: Batch numbers, a range with step 1.
         loading: How to decode.
-        seed: Order of training, or None for evaluation: every example once, then masked rows.
+        order: Which example stands at which place.
 
     Yields:
         `image uint8[n,s,s,3]`, `aspect float32[n]` (width / height), `label`, `group`, `index int32[n]`,
         `mask bool[n]`, `rung int8[n]` (see `decode.RUNGS`), `name` and `usage` str[n].
     """
-    order = _EvaluationOrder(len(split)) if seed is None else _TrainingOrder(seed, len(split))
     chunks = tuple(rows[i : i + _CHUNK_ROWS] for i in range(0, len(rows), _CHUNK_ROWS))
     loader = _ChunkLoader(split, chunks, batch_size, canvas_size, order)
     chunk_numbers = grain.MapDataset.range(steps.start * len(chunks), steps.stop * len(chunks))
@@ -164,14 +148,21 @@ def _in_workers(dataset: grain.IterDataset, workers: int, per_worker: int) -> gr
     return dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=per_worker))
 
 
+def abstract_batch(batch_size: int, canvas_size: int, sharding: NamedSharding) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of the device part of a global batch."""
+    dtypes = {"image": np.uint8, "aspect": np.float32, "mask": np.bool_}
+    pixels = {"image": (canvas_size, canvas_size, 3)}
+    return {
+        key: jax.ShapeDtypeStruct((batch_size, *pixels.get(key, ())), dtypes.get(key, np.int32), sharding=sharding)
+        for key in _ON_DEVICE
+    }
+
+
 class Loaded(NamedTuple):
     """A batch on the mesh, and what of it stays on the host: names and usages of this process's rows."""
 
     device: Batch
     host: HostBatch
-
-
-_ON_DEVICE = ("image", "aspect", "label", "group", "index", "mask")
 
 
 def global_batches(
@@ -182,10 +173,10 @@ def global_batches(
     canvas_size: int,
     steps: range,
     loading: Loading,
-    seed: int | None,
+    order: Order,
     report: DecodeReport,
 ) -> Iterator[Loaded]:
-    """`host_batches` as global arrays, the transfer started two batches ahead; `report` counts what was met.
+    """`host_batches` as global arrays, the transfer started one batch ahead; `report` counts what was met.
 
     Raises:
         ValueError: the mesh does not divide `batch_size`.
@@ -199,7 +190,7 @@ def global_batches(
         canvas_size=canvas_size,
         steps=steps,
         loading=loading,
-        seed=seed,
+        order=order,
     )
     started = collections.deque()
     for batch in batches:

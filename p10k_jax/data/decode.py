@@ -7,7 +7,9 @@ device memory as one array.
 
 import dataclasses
 
+import jax
 import numpy as np
+from absl import logging
 
 from tfds_builder import pictures
 
@@ -42,7 +44,7 @@ def decode_canvas(data: bytes, canvas: np.ndarray) -> tuple[float, int]:
 
 @dataclasses.dataclass
 class DecodeReport:
-    """Counts of how pictures were read, with the names of the first unreadable ones. Filled by the batch loader."""
+    """Counts of how this host's pictures were read, with the first unreadable names, each warned of when it is met."""
 
     counts: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(len(RUNGS), np.int64))
     unreadable: list[str] = dataclasses.field(default_factory=list)
@@ -52,10 +54,12 @@ class DecodeReport:
         self.counts += np.bincount(rungs, minlength=len(RUNGS))
         for position in np.flatnonzero(rungs == RUNGS.index(UNREADABLE)):
             if names[position] not in self.unreadable and len(self.unreadable) < 20:
+                logging.warning("No decoder reads picture %s; the model sees grey in its place.", names[position])
                 self.unreadable.append(names[position])
 
     def __str__(self) -> str:
-        """One line: how many pictures each rung read; names what was unreadable."""
+        """One line: how many pictures each rung read on this host; names what was unreadable."""
         parts = [f"{count:,} by {rung}" for rung, count in zip(RUNGS, self.counts.tolist(), strict=True) if count]
         named = f" ({', '.join(self.unreadable)}: shown to the model as grey)" if self.unreadable else ""
-        return "decoded " + (", ".join(parts) or "nothing") + named
+        here = " on this host" if jax.process_count() > 1 else ""
+        return f"decoded{here} " + (", ".join(parts) or "nothing") + named

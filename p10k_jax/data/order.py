@@ -4,9 +4,14 @@ The stream is one permutation of the split after another. Batch `t` of size `b` 
 whatever the number of hosts, devices and workers; a batch may straddle two epochs, so that none is ever short.
 """
 
+import dataclasses
 import functools
+from collections.abc import Callable
 
 import numpy as np
+
+# Places of the stream int64[n] -> (example indices int64[n], mask bool[n]: whether there is an example at all).
+Order = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 @functools.lru_cache(maxsize=4)  # a batch touches two epochs at most; at 141,931 examples one takes 1.1 MB
@@ -31,10 +36,23 @@ def training_indices(seed: int, places: np.ndarray, num_examples: int) -> np.nda
     return indices
 
 
-def evaluation_indices(places: np.ndarray, num_examples: int) -> tuple[np.ndarray, np.ndarray]:
-    """Every example once, in order: places int64[n] -> (indices int64[n], mask bool[n]).
+@dataclasses.dataclass(frozen=True)
+class TrainingOrder:
+    """An endless `Order` by `training_indices`."""
 
-    Places behind the end repeat the last example, with mask False.
-    """
-    places = np.asarray(places, np.int64)
-    return np.minimum(places, num_examples - 1), places < num_examples
+    seed: int
+    num_examples: int
+
+    def __call__(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return training_indices(self.seed, places, self.num_examples), np.ones(len(places), bool)
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationOrder:
+    """The `Order` of every example once, as stored; places behind the end repeat the last one, with mask False."""
+
+    num_examples: int
+
+    def __call__(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        places = np.asarray(places, np.int64)
+        return np.minimum(places, self.num_examples - 1), places < self.num_examples

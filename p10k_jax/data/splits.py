@@ -2,6 +2,8 @@
 
 import dataclasses
 import difflib
+import hashlib
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -54,9 +56,16 @@ class Split:
         )
 
 
-# What stands in for `validation` and `train` in a dataset that has no validation split of its own. TFDS shuffles
-# records when it writes them, so the tail of train is a random sample of it.
+# What stands in for `validation` and `train` in a dataset of TFDS that has no validation split. TFDS shuffles records
+# when it writes them, so the tail of train is a random sample of it; datasets that forbid that are refused.
 _WITHOUT_VALIDATION = {"train": "train[:95%]", "validation": "train[95%:]"}
+
+
+def data_fingerprint(builder: tfds.core.DatasetBuilder) -> str:
+    """SHA-256 of the prepared data: of its content where the builder records that, else of its split sizes."""
+    content = builder.info.metadata and builder.info.metadata.get("content_fingerprint")
+    sizes = {name: split.num_examples for name, split in builder.info.splits.items()}
+    return hashlib.sha256(json.dumps([builder.info.full_name, content or sizes], sort_keys=True).encode()).hexdigest()
 
 
 def open_split(builder: tfds.core.DatasetBuilder, split: str) -> Split:
@@ -71,9 +80,15 @@ def open_split(builder: tfds.core.DatasetBuilder, split: str) -> Split:
     """
     info = builder.info
     name = split
-    if "validation" not in info.splits:
+    ours = info.metadata and "preparation" in info.metadata  # a config with holdout0 means what it says
+    if "validation" not in info.splits and not ours:
         name = _WITHOUT_VALIDATION.get(split, split)
-    if name.split("[")[0] not in info.splits:
+        if name != split and info.disable_shuffling:
+            raise ValueError(
+                f"{builder.name} has no validation split, and its records are stored in order, so that no part of "
+                "train is a fair sample. Set data.train_split='train[:100%]' and eval.split=''."
+            )
+    if any(part.split("[")[0] not in info.splits for part in name.split("+")):
         close = difflib.get_close_matches(split, list(info.splits), n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ValueError(f"{builder.name} has no split {split!r}.{hint} Known: {', '.join(info.splits)}.")

@@ -13,6 +13,8 @@ from jaxtyping import Array
 
 from p10k_jax.data.augment import Views
 from p10k_jax.data.batches import Batch, HostBatch, Loaded
+from p10k_jax.evaluation.metrics import metrics
+from p10k_jax.files import write_json
 from p10k_jax.models.functional import Model, Tree
 
 TOP = 5
@@ -29,8 +31,10 @@ SCHEMA = pa.schema(
 PredictStep = Callable[[Tree, Tree, Batch], dict[str, Array]]
 
 
-def make_predict_step(model: Model, views: Views) -> PredictStep:
+def make_predict_step(model: Model, views: Views, *, num_classes: int) -> PredictStep:
     """`(params, batch_stats, batch) -> rows`; jit it with replicated outputs, then every host sees all rows.
+
+    Only the first `num_classes` logits count, where the head is wider than the data has classes.
 
     The rows: `index`, `label`, `group int32[b]`, `mask bool[b]`, `top_labels int32[b,k]`, `top_scores float32[b,k]`
     with k = min(5, number of classes); scores are softmax probabilities, descending, of equals the lower label first.
@@ -39,7 +43,7 @@ def make_predict_step(model: Model, views: Views) -> PredictStep:
     def predict_step(params: Tree, batch_stats: Tree, batch: Batch) -> dict[str, Array]:
         images = views(jax.random.key(0), batch["image"], batch["aspect"])
         logits, _ = model.apply(params, batch_stats, images)
-        scores, labels = jax.lax.top_k(jax.nn.softmax(logits), min(TOP, logits.shape[1]))
+        scores, labels = jax.lax.top_k(jax.nn.softmax(logits[:, :num_classes]), min(TOP, num_classes))
         kept = {key: batch[key] for key in ("index", "label", "group", "mask")}
         return kept | {"top_labels": labels.astype(jnp.int32), "top_scores": scores}
 
@@ -123,16 +127,22 @@ def gather_hosts(local: HostBatch) -> list[HostBatch]:
     return hosts
 
 
-def write_predictions(table: pa.Table, path: Path) -> None:
-    """Writes the table as Parquet; the file appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".incomplete")
-    pq.write_table(table, temporary)
-    temporary.replace(path)
+def write_evaluation(folder: Path, table: pa.Table, *, step: int) -> dict[str, float | int]:
+    """Writes `predictions.parquet` and `metrics.json`, each whole or not at all, and returns the figures.
+
+    Both say the checkpoint's step: the table in its schema's metadata, the figures as `step`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / "predictions.incomplete"
+    pq.write_table(table.replace_schema_metadata({"step": str(step)}), temporary)
+    temporary.replace(folder / "predictions.parquet")
+    figures = metrics(table) | {"step": step}
+    write_json(folder / "metrics.json", figures)
+    return figures
 
 
 def read_predictions(path: Path) -> pa.Table:
-    """Reads what `write_predictions` wrote. Raises ValueError if the columns are not a predictions table's."""
+    """Reads what `write_evaluation` wrote. Raises ValueError if the columns are not a predictions table's."""
     table = pq.read_table(path)
     if table.schema.names != SCHEMA.names:
         raise ValueError(f"{path} has columns {table.schema.names}, a predictions table has {SCHEMA.names}.")

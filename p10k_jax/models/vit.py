@@ -122,7 +122,7 @@ class VisionTransformer(nnx.Module):
         width, depth, heads, mlp_ratio: The transformer's shape; `heads` divides `width`.
         pool: `'token'` classifies the class token; `'avg'` the mean of the patch tokens, normalised after the mean
             (`fc_norm`, as timm's `global_pool='avg'`). Both keep the class token, as timm does.
-        dtype: What the forward pass computes in. Parameters are float32, logits are float32.
+        dtype: What the trunk computes in. Parameters, head and logits are float32.
 
     Raises:
         ValueError: a size that does not divide, or an unknown `pool`.
@@ -158,7 +158,8 @@ class VisionTransformer(nnx.Module):
             self.norm = _norm(width, dtype=dtype, rngs=rngs)
         else:
             self.fc_norm = _norm(width, dtype=dtype, rngs=rngs)
-        self.head = _linear(width, num_classes, dtype=dtype, rngs=rngs, kernel_init=_zeros)
+        # In float32: among thousands of look-alike classes bfloat16's eight bits make ties of one image in twenty.
+        self.head = _linear(width, num_classes, dtype=jnp.float32, rngs=rngs, kernel_init=_zeros)
         self.pool, self.dtype = pool, dtype
 
     def features(self, images: Float[Array, "b h w 3"]) -> Float[Array, "b d"]:
@@ -175,4 +176,4 @@ class VisionTransformer(nnx.Module):
     def __call__(self, images: Float[Array, "b h w 3"], *, train: bool = False) -> Float[Array, "b c"]:
         """Normalised images to float32 logits. `train` changes nothing in this family."""
         del train
-        return self.head(self.features(images)).astype(jnp.float32)
+        return self.head(self.features(images))

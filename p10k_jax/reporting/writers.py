@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tensorboardX import SummaryWriter
 
-from p10k_jax.reporting.files import write_text
+from p10k_jax.files import write_text
 
 
 class MetricWriter:

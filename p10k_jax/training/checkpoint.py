@@ -30,7 +30,7 @@ class Checkpoints:
     Args:
         folder: Made if need be, unless `read_only`.
         metric: Key in the metrics by which the best is chosen; larger is better, of equals the latest wins.
-        read_only: Writes and removes nothing.
+        read_only: Makes no folder and removes nothing. (Orbax's own mode of that name warns twice at each start.)
     """
 
     def __init__(self, folder: Path, *, metric: str, read_only: bool = False):
@@ -44,7 +44,6 @@ class Checkpoints:
             preservation_policy=checkpoint_managers.AnyPreservationPolicy([checkpoint_managers.LatestN(1), best]),
             cleanup_tmp_directories=not read_only,
             create=not read_only,
-            read_only=read_only,
         )
         self._folder, self._metric = Path(folder).absolute(), metric
         self._manager = ocp.CheckpointManager(self._folder, options=options)

@@ -59,7 +59,7 @@ def state_shardings(mesh: Mesh, state, rules: Rules):
         state: Any tree of arrays or shapes. Optimizer moments and averages carry the parameter's path at their end,
             so a rule for a parameter holds for them too.
         rules: `(pattern, spec)`: `'fsdp'` splits the largest axis that `fsdp` divides; `'replicated'` splits nothing;
-            a tuple names a mesh axis or None for each array axis. Without a match: `'fsdp'`.
+            a tuple gives a mesh axis, several, or None for each array axis. Without a match: `'fsdp'`.
 
     Raises:
         ValueError: a spec that is unknown, of the wrong length, or that does not divide the array.
@@ -92,9 +92,16 @@ def _checked(name: str, shape: tuple[int, ...], spec, mesh: Mesh) -> P:
             f"sharding rule for {name}: {spec!r} does not fit shape {shape}; give 'fsdp', 'replicated', or one entry "
             "an axis."
         )
-    for axis, size in zip(spec, shape, strict=True):
-        if axis is not None and (axis not in mesh.shape or size % mesh.shape[axis]):
+    for entry, size in zip(spec, shape, strict=True):
+        axes = () if entry is None else (entry,) if isinstance(entry, str) else tuple(entry)
+        if unknown := [axis for axis in axes if axis not in mesh.shape]:
             raise ValueError(
-                f"sharding rule for {name}: axis {axis!r} of mesh {dict(mesh.shape)} does not divide {size}."
+                f"sharding rule for {name}: mesh axis {unknown[0]!r} is unknown; known: {', '.join(AXES)}."
+            )
+        parts = int(np.prod([mesh.shape[axis] for axis in axes]))
+        if size % parts:
+            raise ValueError(
+                f"sharding rule for {name}: {entry!r} cuts into {parts} parts, which do not divide {size}; the next "
+                f"size that they divide is {-(-size // parts) * parts} (for a head: model.num_classes)."
             )
     return P(*spec)

@@ -21,6 +21,8 @@ def initial_state(model: Model, optimizer: optax.GradientTransformation, *, seed
         `step` int32[], `params`, `batch_stats`, `opt_state`, `ema` (a copy of both, or {}), `key` uint32[2] (raw
         threefry key that the augmentations of all steps derive from).
     """
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed={seed} is outside 0..2**32-1.")
     key_model, key_steps = jax.random.split(jax.random.key(seed, impl="threefry2x32"))
     weights = initial_weights(model, key_model, ema=ema)
     return {

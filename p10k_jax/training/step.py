@@ -43,6 +43,9 @@ def make_train_step(
         `gradient_norm` (before clipping) and `learning_rate`.
     """
 
+    if not 0 <= ema_decay < 1:
+        raise ValueError(f"ema_decay={ema_decay} is outside [0, 1).")
+
     def train_step(state: State, batch: dict[str, Array]) -> tuple[State, Metrics]:
         step_key = jax.random.fold_in(jax.random.wrap_key_data(state["key"], impl="threefry2x32"), state["step"])
         images = views(step_key, batch["image"], batch["aspect"])
@@ -61,13 +64,13 @@ def make_train_step(
             "learning_rate": schedule(state["step"]),
         }
         new = {"params": params, "batch_stats": batch_stats}
-        ema = _average(state["ema"], new, state["step"], ema_decay) if ema_decay else {}
+        ema = average(state["ema"], new, state["step"], ema_decay) if ema_decay else {}
         return state | new | {"step": state["step"] + 1, "opt_state": opt_state, "ema": ema}, metrics
 
     return train_step
 
 
-def _average(average, new, step, decay: float):
+def average(average, new, step, decay: float):
     """Exponential moving average whose decay warms up as (1 + t) / (10 + t), so that the random start is forgotten."""
     step = step.astype(jnp.float32)
     weight = jnp.minimum(decay, (1 + step) / (10 + step))

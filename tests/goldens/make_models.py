@@ -24,12 +24,16 @@ def golden(timm_name: str, kwargs: dict, image_size: int) -> dict:
         logits = model.eval()(images)
     loss = torch.nn.functional.cross_entropy(model.train()(images), torch.arange(recipe.BATCH))
     loss.backward()
+    statistics = {name: t for name, t in model.state_dict().items() if "running_" in name}
     norms = {name: float(p.grad.norm()) for name, p in model.named_parameters()}
     print(f"{timm_name}: logits {logits.std():.3f} std, loss {loss:.4f}")
     return {
         "timm": f"{timm_name} {kwargs} (timm {timm.__version__}, torch {torch.__version__})",
         "logits": np.round(logits.numpy().astype(np.float64), 7).tolist(),
         "train_loss": float(loss),
+        "running_statistics": {  # after that one step: mean and standard deviation over channels
+            name: [float(f"{t.mean():.6g}"), float(f"{t.std(correction=0):.6g}")] for name, t in statistics.items()
+        },
         "gradient_norms": {name: float(f"{norm:.6g}") for name, norm in norms.items()},
     }
 

@@ -10,6 +10,7 @@ from sklearn.metrics import accuracy_score, top_k_accuracy_score
 from p10k_jax import setup
 from p10k_jax.data.splits import open_split
 from p10k_jax.evaluate import evaluate
+from p10k_jax.evaluate import plan as plan_evaluation
 from p10k_jax.evaluation.predictions import SCHEMA, read_predictions
 from p10k_jax.reporting.progress import Console
 from p10k_jax.train import plan, train
@@ -28,7 +29,7 @@ def workdir(tiny_data, tmp_path_factory):
 
 @pytest.mark.parametrize("split", ["test", "validation"])
 def test_metrics_equal_scikit_learn_to_the_last_digit(workdir, split):
-    evaluate(workdir, split, "last", Console())
+    evaluate(plan_evaluation(workdir, split, "last"), Console())
     figures = json.loads((workdir / "eval" / split / "metrics.json").read_text())
     table = read_predictions(workdir / "eval" / split / "predictions.parquet")
     assert table.schema.equals(SCHEMA)
@@ -86,9 +87,37 @@ def test_predictions_do_not_depend_on_batch_size_or_devices(workdir, tiny_data):
 def test_refusals_leave_the_workdir_as_it_was(workdir, tmp_path):
     before = sorted(workdir.rglob("*"))
     with pytest.raises(ValueError, match=r"holds no config\.json"):
-        evaluate(tmp_path, "test", "best", Console())
+        plan_evaluation(tmp_path, "test", "best")
     with pytest.raises(ValueError, match=r"no split 'tset'. Did you mean 'test'"):
-        evaluate(workdir, "tset", "best", Console())
+        plan_evaluation(workdir, "tset", "best")
     with pytest.raises(ValueError, match=r"checkpoint='7': give 'last', 'best' or one of the steps"):
-        evaluate(workdir, "test", "7", Console())
+        plan_evaluation(workdir, "test", "7")
+    with pytest.raises(ValueError, match=r"batch_size=12 does not divide over the 8 batch shards"):
+        plan_evaluation(workdir, "test", "last", batch_size=12)
     assert sorted(workdir.rglob("*")) == before
+
+
+def test_other_data_is_refused(workdir, tmp_path):
+    other = "classes6-groups2-train60-test24-side48-seed9"
+    prepare("drawn_catalogue", config=other, data_dir=tmp_path, progress=False)
+    (tmp_path / "drawn_catalogue" / other).rename(tmp_path / "drawn_catalogue" / "tiny")
+    with pytest.raises(ValueError, match=r"holds other data \(fingerprint .* than the run was trained on"):
+        plan_evaluation(workdir, "test", "last", data_dir=str(tmp_path))
+
+
+def test_a_run_of_another_mesh_is_evaluated_on_the_devices_at_hand(workdir):
+    record = workdir / "config.json"
+    config = json.loads(record.read_text())
+    record.write_text(json.dumps(config | {"mesh": {"data": 2, "fsdp": 1, "model": 1}}))
+    evaluation = plan_evaluation(workdir, "validation", "last")
+    record.write_text(json.dumps(config))
+    assert dict(evaluation.evaluator.mesh.shape) == {"data": 8, "fsdp": 1, "model": 1}
+
+
+def test_a_head_wider_than_the_data_predicts_only_its_classes(tiny_data, tmp_path):
+    config = tiny_config(tiny_data, **{"model.num_classes": 16})
+    run = plan(config, tmp_path / "workdir")
+    params, batch_stats = jax.device_get(evaluation_weights(run.init()))
+    params["head"]["bias"] = np.arange(16, dtype=np.float32)
+    table, _ = run.validate(params, batch_stats)
+    assert {label for row in table["top5_labels"].to_pylist() for label in row} == {1, 2, 3, 4, 5}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 
@@ -136,6 +137,12 @@ def test_killed_and_resumed_is_bitwise_undisturbed(finished, tiny_data, tmp_path
         ({"loss.name": "hinge"}, r"Unknown loss 'hinge'. Known: softmax"),
         ({"sharding_rules": (("gamma", "fsdp"),)}, r"sharding_rules: pattern 'gamma' matches no parameter"),
         ({"data.manual_dir": "/nowhere"}, r"takes no manual_dir"),
+        ({"data.data_dir": "gs://bucket/data"}, r"data.data_dir=gs://bucket/data is an address, not a folder"),
+        ({"seed": -1}, r"seed=-1 is outside 0\.\.2\*\*32-1"),
+        ({"ema_decay": 1.0}, r"ema_decay=1.0 is outside \[0, 1\)"),
+        ({"augment.crop_scale": (0.0, 1.0)}, r"augment.crop_scale=\(0.0, 1.0\) must be two areas"),
+        ({"augment.crop_ratio": (2.0, 1.0)}, r"augment.crop_ratio=\(2.0, 1.0\) must be two ratios"),
+        ({"augment.flip": 2.0}, r"augment.flip=2.0 must be a probability"),
     ],
 )
 def test_bad_settings_are_refused_before_anything_is_written(tiny_data, tmp_path, overrides, message):
@@ -155,6 +162,23 @@ def test_workdir_of_another_config(finished, tiny_data):
     assert (workdir / "config.json").read_bytes() == before
     # What changes no number may change: the logging, the mesh, the place of the data.
     plan(tiny_config(tiny_data, **{"log.every.steps": 7, "mesh.fsdp": 2}), workdir)
+
+
+def test_no_space_left(tiny_data, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100_000))
+    with pytest.raises(ValueError, match=r"no space left: checkpoints take up to 0\.00 GB, but .* has 0\.00 GB free"):
+        plan(tiny_config(tiny_data), tmp_path / "workdir")
+    assert not (tmp_path / "workdir").exists()
+
+
+def test_without_validation_there_is_no_best(tiny_data, tmp_path):
+    overrides = {"eval.split": "", "duration.steps": 2, "data.train_split": "train+validation"}
+    run = plan(tiny_config(tiny_data, **overrides), tmp_path / "workdir")
+    assert len(run.split) == 60
+    train(run, Console())
+    checkpoints = Checkpoints(tmp_path / "workdir" / "checkpoints", metric="top1", read_only=True)
+    assert (checkpoints.steps(), checkpoints.best()) == ([2], None)
 
 
 def test_workdir_that_is_something_else(tiny_data, tmp_path):

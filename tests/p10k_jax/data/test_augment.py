@@ -36,7 +36,7 @@ def boxes(keys, aspect, *, scale):
     return np.asarray(draw(keys)).T
 
 
-@pytest.mark.parametrize("aspect", [0.4, 1.0, 1.3, 3.5])
+@pytest.mark.parametrize("aspect", [0.4, 1.3])
 def test_random_boxes_keep_the_promised_area_and_ratio(aspect):
     keys = jax.random.split(jax.random.key(0), 2000)
     top, left, height, width = boxes(keys, aspect, scale=(0.2, 0.6))

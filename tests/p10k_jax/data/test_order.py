@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from p10k_jax.data.order import epoch_permutation, evaluation_indices, training_indices
+from p10k_jax.data.order import EvaluationOrder, epoch_permutation, training_indices
 
 
 def test_every_epoch_holds_every_example_once_in_another_order():
@@ -30,7 +30,7 @@ FROZEN = [[6, 3, 5, 0, 7, 2, 1, 4], [5, 6, 2, 7, 3, 0, 1, 4]]
 @pytest.mark.parametrize("batch_size", [1, 4, 5, 16])
 def test_evaluation_counts_each_example_once(batch_size):
     steps = -(-10 // batch_size)
-    indices, mask = evaluation_indices(np.arange(steps * batch_size), 10)
+    indices, mask = EvaluationOrder(10)(np.arange(steps * batch_size))
     assert indices[mask].tolist() == list(range(10))
     assert mask.sum() == 10
     assert indices.max() == 9

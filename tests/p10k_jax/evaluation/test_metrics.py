@@ -1,3 +1,5 @@
+import json
+
 import jax
 import numpy as np
 import pyarrow as pa
@@ -89,11 +91,14 @@ def test_texts_cross_hosts_unharmed(monkeypatch):
 
 
 def test_file_round_trip(tmp_path):
-    path = tmp_path / "eval" / "test" / "predictions.parquet"
+    folder = tmp_path / "eval" / "test"
+    path = folder / "predictions.parquet"
     written = table([0, 1], [[0, 1], [1, 0]], ["public", "private"])
-    predictions.write_predictions(written, path)
+    figures = predictions.write_evaluation(folder, written, step=7)
+    assert json.loads((folder / "metrics.json").read_text()) == figures == metrics(written) | {"step": 7}
     assert predictions.read_predictions(path).equals(written)
-    assert [p.name for p in path.parent.iterdir()] == ["predictions.parquet"]
+    assert predictions.read_predictions(path).schema.metadata == {b"step": b"7"}
+    assert sorted(p.name for p in folder.iterdir()) == ["metrics.json", "predictions.parquet"]
     pa.parquet.write_table(pa.table({"name": ["a"]}), path)
     with pytest.raises(ValueError, match=r"has columns \['name'\]"):
         predictions.read_predictions(path)

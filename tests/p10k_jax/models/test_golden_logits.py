@@ -44,16 +44,21 @@ def test_loss_and_gradients_equal_torch(name):
     model, params, batch_stats, images = build(name)
 
     def loss(params):
-        logits, _ = model.apply(params, batch_stats, images, train=True)
-        return -jax.nn.log_softmax(logits)[jnp.arange(recipe.BATCH), jnp.arange(recipe.BATCH)].mean()
+        logits, new_stats = model.apply(params, batch_stats, images, train=True)
+        return -jax.nn.log_softmax(logits)[jnp.arange(recipe.BATCH), jnp.arange(recipe.BATCH)].mean(), new_stats
 
-    value, gradients = jax.jit(jax.value_and_grad(loss))(params)
+    (value, batch_stats), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
     np.testing.assert_allclose(value, GOLDENS[name]["train_loss"], rtol=1e-4)
     norms = {key: np.linalg.norm(gradient) for key, gradient in to_timm(gradients).items()}
     expected = GOLDENS[name]["gradient_norms"]
     assert norms.keys() == expected.keys()
     largest = max(expected.values())
+    # BatchNorm over the 3x2x2 values of the last stage is ill-conditioned: two float32 orders of summation give norms
+    # 0.4 % apart. A ViT has none.
+    tolerance = 1e-2 if name.startswith("resnet") else 1e-4
     for key, norm in norms.items():
-        # BatchNorm over the 3x2x2 values of the last stage is ill-conditioned: two float32 orders of summation give
-        # norms 0.4 % apart.
-        np.testing.assert_allclose(norm, expected[key], rtol=1e-2, atol=1e-5 * largest, err_msg=key)
+        np.testing.assert_allclose(norm, expected[key], rtol=tolerance, atol=1e-5 * largest, err_msg=key)
+    statistics = {key: [float(v.mean()), float(v.std())] for key, v in to_timm(batch_stats).items()}
+    assert statistics.keys() == GOLDENS[name]["running_statistics"].keys()
+    for key, value in statistics.items():  # torch's n / (n - 1), with n = 12 in the last stage, makes 2 % of variance
+        np.testing.assert_allclose(value, GOLDENS[name]["running_statistics"][key], rtol=3e-2, err_msg=key)

@@ -35,7 +35,21 @@ def test_rules_decide_and_fsdp_is_the_default():
     }
 
 
-@pytest.mark.parametrize("spec", ["rows", ("model",), (None, "tensor"), ("model", None)])
-def test_a_rule_that_does_not_fit(spec):
-    with pytest.raises(ValueError, match="sharding rule for head"):
+def test_one_axis_split_over_two_of_the_mesh():
+    mesh = make_mesh(data=2, fsdp=2, model=2)
+    found = state_shardings(mesh, shapes(head=(256, 8)), [("head", (None, ("fsdp", "model")))])
+    assert found["head"].spec == P(None, ("fsdp", "model"))
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("rows", "'rows' does not fit shape"),
+        (("model",), "does not fit shape"),
+        ((None, "tensor"), "mesh axis 'tensor' is unknown; known: data, fsdp, model"),
+        (("model", None), r"'model' cuts into 8 parts, which do not divide 9; the next size that they divide is 16"),
+    ],
+)
+def test_a_rule_that_does_not_fit(spec, message):
+    with pytest.raises(ValueError, match=f"sharding rule for head: .*{message}"):
         state_shardings(make_mesh(model=-1, data=1), shapes(head=(9, 16)), [("head", spec)])

@@ -10,12 +10,13 @@ import pytest
 from p10k_jax.data.augment import Normalisation, training_views
 from p10k_jax.data.batches import Loading, global_batches
 from p10k_jax.data.decode import DecodeReport
+from p10k_jax.data.order import TrainingOrder
 from p10k_jax.models import create
 from p10k_jax.training.losses import make_loss
 from p10k_jax.training.mesh import batch_sharding, make_mesh, replicated, state_shardings
 from p10k_jax.training.optimizer import make_optimizer, warmup_cosine
 from p10k_jax.training.state import evaluation_weights, initial_state
-from p10k_jax.training.step import make_train_step
+from p10k_jax.training.step import average, make_train_step
 from tests.fakes import memory_split
 
 SPLIT = memory_split(48)
@@ -44,7 +45,13 @@ def train(name, mesh, *, steps=4, rules=(), ema_decay=0.9):
         donate_argnums=0,
     )
     state = jax.jit(init, out_shardings=shardings)()
-    settings = {"batch_size": 16, "canvas_size": 36, "steps": range(steps), "loading": Loading(2), "seed": 0}
+    settings = {
+        "batch_size": 16,
+        "canvas_size": 36,
+        "steps": range(steps),
+        "loading": Loading(2),
+        "order": TrainingOrder(0, 48),
+    }
     losses = []
     for batch in global_batches(SPLIT, sharding=batch_sharding(mesh), report=DecodeReport(), **settings):
         state, metrics = step(state, batch.device)
@@ -58,11 +65,18 @@ def on_one_device(name):
     return losses, jax.device_get(state)
 
 
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("sizes", [(8, 1, 1), (2, 2, 2)])
+@functools.cache
+def on_eight_devices(name, sizes):
+    losses, state, _ = train(name, make_mesh(*sizes))
+    return losses, state
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"), [("vit-Ti/8", (8, 1, 1)), ("vit-Ti/8", (2, 2, 2)), ("resnet-18", (2, 4, 1))]
+)
 def test_eight_devices_train_as_one(name, sizes):
     losses, expected = on_one_device(name)
-    sharded_losses, state, _ = train(name, make_mesh(*sizes))
+    sharded_losses, state = on_eight_devices(name, sizes)
     np.testing.assert_allclose(sharded_losses, losses, rtol=2e-4)
     # AdamW divides by the gradient's own size, so a weight whose gradient is rounding noise moves by noise: compare
     # the bulk of each tensor.
@@ -76,7 +90,7 @@ def test_first_loss_is_that_of_no_knowledge():
 
 
 def test_fsdp_splits_parameters_and_moments():
-    _, state, _ = train("resnet-18", make_mesh(data=2, fsdp=4), steps=1)
+    _, state = on_eight_devices("resnet-18", (2, 4, 1))
     kernel = state["params"]["layer4"]["0"]["conv1"]["kernel"]
     moment = next(
         leaf
@@ -95,6 +109,12 @@ def test_average_follows_its_definition():
     np.testing.assert_allclose(one["ema"]["params"]["head"]["bias"], 0.9 * np.asarray(head), rtol=1e-5)
     params, _ = evaluation_weights(one)
     np.testing.assert_array_equal(params["head"]["bias"], one["ema"]["params"]["head"]["bias"])
+
+
+def test_average_decays_as_configured_once_it_is_warm():
+    old, new = {"a": jnp.float32(1.0)}, {"a": jnp.float32(2.0)}
+    np.testing.assert_allclose(average(old, new, jnp.int32(10_000), 0.9)["a"], 1.1, rtol=1e-6)
+    np.testing.assert_allclose(average(old, new, jnp.int32(2), 0.9)["a"], 1.75, rtol=1e-6)
 
 
 def test_without_average_the_latest_weights_are_evaluated():
