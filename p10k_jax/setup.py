@@ -1,6 +1,5 @@
 """What the programs build alike out of a config: data, model, views, evaluation."""
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +20,7 @@ from p10k_jax.evaluation.predictions import PredictStep, make_predict_step, pred
 from p10k_jax.models import Model, create
 from p10k_jax.models.functional import Tree
 from p10k_jax.training.mesh import batch_sharding, replicated
+from tfds_builder.disk import free_bytes
 from tfds_builder.prepare import prepare
 from tfds_builder.processing import available_cores
 
@@ -129,13 +129,10 @@ def make_training_views(config: ConfigDict) -> Views:
 def assert_space(workdir: Path, state: Tree) -> None:
     """Raises ValueError where the disk cannot hold three checkpoints: the last, the best, and one being written."""
     needed = 3 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
-    existing = workdir.absolute()
-    while not existing.exists():
-        existing = existing.parent
-    free = shutil.disk_usage(existing).free
+    free = free_bytes(workdir)
     if free < needed:
         raise ValueError(
-            f"no space left: checkpoints take up to {needed / 1e9:.2f} GB, but {existing} has {free / 1e9:.2f} GB "
+            f"no space left: checkpoints take up to {needed / 1e9:.2f} GB, but {workdir} has {free / 1e9:.2f} GB "
             "free. Free some, or give a workdir elsewhere."
         )
 

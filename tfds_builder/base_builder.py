@@ -11,7 +11,6 @@ import dataclasses
 import functools
 import hashlib
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +22,7 @@ from tensorflow_datasets.core.utils import shard_utils
 from tqdm import tqdm
 
 from tfds_builder import config as config_lib
-from tfds_builder import holdout, locking, processing, raw, summary
+from tfds_builder import disk, holdout, locking, processing, raw, summary
 
 FILE_FORMAT = "array_record"
 # Measured on real product photos, JPEG quality 95 with full colour: 0.59 bytes a pixel; rounded up for the space check.
@@ -324,13 +323,10 @@ def _stored_bytes(raw_sizes: np.ndarray, preparation: config_lib.Preparation) ->
 
 def assert_space(folder: Path, needed: int) -> None:
     """Raises NoSpaceError where the disk of `folder` (which need not exist yet) has less than `needed` bytes free."""
-    existing = folder.absolute()
-    while not existing.exists():
-        existing = existing.parent
-    free = shutil.disk_usage(existing).free
+    free = disk.free_bytes(folder)
     if free < needed:
         raise NoSpaceError(
-            f"no space left: the prepared dataset takes about {needed / 1e9:.2f} GB, but {existing} has "
+            f"no space left: the prepared dataset takes about {needed / 1e9:.2f} GB, but {folder} has "
             f"{free / 1e9:.2f} GB free. Free some, choose another data_dir, or a config with smaller pictures."
         )
 

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from raw_fixtures import write_zip
 
+from tests.tfds_builder.raw_fixtures import write_zip
 from tfds_builder import archives
 
 

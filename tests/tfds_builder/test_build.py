@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from raw_fixtures import encode, picture, small_raw, write, write_zip
 
 import tfds_builder
+from tests.tfds_builder.raw_fixtures import encode, picture, small_raw, write, write_zip
 from tfds_builder import build, processing
 
 

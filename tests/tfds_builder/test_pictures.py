@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from PIL import Image, ImageFile, ImageOps, JpegImagePlugin
-from raw_fixtures import encode, picture
 
+from tests.tfds_builder.raw_fixtures import encode, picture
 from tfds_builder import pictures
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from raw_fixtures import picture, small_raw, write
 from tensorflow_datasets.core import dataset_metadata, shuffle
 
 import tfds_builder
+from tests.tfds_builder.raw_fixtures import picture, small_raw, write
 from tfds_builder import prepare, raw
 
 
@@ -54,7 +54,7 @@ class ToyPictures(tfds.core.GeneratorBasedBuilder):
         return {"train": self._generate_examples()}
 
     def _generate_examples(self):
-        from raw_fixtures import encode
+        from tests.tfds_builder.raw_fixtures import encode
 
         for index in range(4):
             yield index, {"image": encode(picture(index), "PNG"), "label": index % 2}

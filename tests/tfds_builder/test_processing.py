@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
-from raw_fixtures import encode, picture
 
+from tests.tfds_builder.raw_fixtures import encode, picture
 from tfds_builder import pictures, processing
 from tfds_builder.archives import DamagedMemberError
 

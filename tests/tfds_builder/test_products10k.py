@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from raw_fixtures import small_raw, write
 from tensorflow_datasets.core import dataset_metadata
 
 import tfds_builder
+from tests.tfds_builder.raw_fixtures import small_raw, write
 from tfds_builder import prepare, raw
 from tfds_builder.drawn_catalogue import plan
 from tfds_builder.products10k import facts

@@ -3,8 +3,8 @@ import re
 
 import numpy as np
 import pytest
-from raw_fixtures import encode, picture, small_raw, write, write_tree, write_zip
 
+from tests.tfds_builder.raw_fixtures import encode, picture, small_raw, write, write_tree, write_zip
 from tfds_builder import raw
 
 

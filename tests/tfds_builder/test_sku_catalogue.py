@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from raw_fixtures import encode, picture, small_raw, write, write_tree
 from tensorflow_datasets.core import file_adapters
 
 import tfds_builder
+from tests.tfds_builder.raw_fixtures import encode, picture, small_raw, write, write_tree
 from tfds_builder import base_builder, processing, raw, summary
 
 Builder = tfds_builder.BUILDERS["sku_catalogue"]
