@@ -7,6 +7,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import threadpoolctl
 from PIL import Image
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -35,12 +36,13 @@ def demo(tmp_path_factory):
     return (scaler.transform(train[0]), train[1]), (scaler.transform(test[0]), test[1])
 
 
-@pytest.mark.parametrize("strength", [1.0, 0.001])
+@pytest.mark.parametrize("strength", [1.0, 0.01])
 def test_logistic_regression_on_small_pixels_stays_under_030(demo, strength):
     (train, labels), (test, truth) = demo
-    with warnings.catch_warnings():
+    # One thread: the matrices are small, and tests run side by side.
+    with warnings.catch_warnings(), threadpoolctl.threadpool_limits(1):
         warnings.simplefilter("ignore", ConvergenceWarning)
         model = LogisticRegression(C=strength, max_iter=60).fit(train, labels)
     top1 = (model.predict(test) == truth).mean()
-    # Above chance, so that the test would notice labels that do not belong to their pictures.
-    assert 3 / planning.PRESETS["demo"].num_classes < top1 < 0.30
+    # Well above chance, so that the test would notice labels that do not belong to their pictures.
+    assert 5 / planning.PRESETS["demo"].num_classes < top1 < 0.30

@@ -4,7 +4,6 @@ import csv
 import dataclasses
 import hashlib
 import io
-import os
 import signal
 import subprocess
 import sys
@@ -102,7 +101,6 @@ def test_bad_input_writes_nothing(tmp_path, monkeypatch):
         write.write_raw_catalogue(TINY, tmp_path / "raw", workers=0)
     with pytest.raises(ValueError, match="num_groups=9"):
         write.write_raw_catalogue(dataclasses.replace(TINY, num_groups=9), tmp_path / "raw")
-    usage = os.statvfs_result  # noqa: F841  (documents that only the free space is simulated)
     monkeypatch.setattr(write.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1_000})())
     with pytest.raises(OSError, match=r"MB are needed.*make room"):
         write.write_raw_catalogue(TINY, tmp_path / "raw")
