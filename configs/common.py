@@ -43,7 +43,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.model.dtype = "auto"  # what the forward pass computes in; auto: bfloat16, and float32 on CPU
     config.model.options = ConfigDict()  # over what the name stands for
 
-    config.loss = ConfigDict({"name": "softmax", "label_smoothing": 0.1})
+    config.loss = ConfigDict()
+    config.loss.name = "softmax"
+    config.loss.label_smoothing = 0.1
+    config.loss.logit_adjustment = 0.0  # 1.0 evens out how often classes come in train; for a balanced test split
 
     config.optimizer = ConfigDict()
     config.optimizer.name = "adamw"

@@ -19,8 +19,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.data.data_dir = "work/data"
     config.data.image_size = 64
     config.model.options.update({"width": 128, "depth": 6, "heads": 4})
-    config.batch_size = 64
-    config.duration = common.duration(epochs=16.0)
+    config.augment.crop_scale = (0.5, 1.0)  # a short run has no time for more variety
+    config.loss.logit_adjustment = 1.0
+    config.batch_size = 32
+    config.duration = common.duration(epochs=14.0)
     config.optimizer.b2 = 0.98
     config.eval.every = common.duration(percent=10.0)
     config.ema_decay = 0.99

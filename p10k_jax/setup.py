@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pyarrow as pa
 import tensorflow_datasets as tfds
 from jax.sharding import Mesh
@@ -15,10 +16,11 @@ from p10k_jax.data.augment import Normalisation, Views, evaluation_views, traini
 from p10k_jax.data.batches import Loading, check_divides, evaluation_steps, global_batches
 from p10k_jax.data.decode import DecodeReport
 from p10k_jax.data.order import EvaluationOrder
-from p10k_jax.data.splits import Split, data_fingerprint
+from p10k_jax.data.splits import Split, data_fingerprint, split_labels
 from p10k_jax.evaluation.predictions import PredictStep, make_predict_step, predict_split
 from p10k_jax.models import Model, create
 from p10k_jax.models.functional import Tree
+from p10k_jax.training.losses import Loss, make_loss
 from p10k_jax.training.mesh import batch_sharding, replicated
 from tfds_builder.disk import free_bytes
 from tfds_builder.prepare import prepare
@@ -113,6 +115,14 @@ def make_model(config: ConfigDict, split: Split) -> Model:
         dtype=_DTYPES[compute_dtype(config.model.dtype)],
         **{key: value for key, value in config.model.options.items() if value is not None},
     )
+
+
+def make_training_loss(config: ConfigDict, builder: tfds.core.DatasetBuilder, split: Split) -> Loss:
+    """The loss that the config describes; the class frequencies are looked up where it needs them."""
+    counts = None
+    if config.loss.logit_adjustment:
+        counts = np.bincount(split_labels(builder, split), minlength=config.model.num_classes)
+    return make_loss(**config.loss, class_counts=counts)
 
 
 def make_training_views(config: ConfigDict) -> Views:

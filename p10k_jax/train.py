@@ -37,7 +37,6 @@ from p10k_jax.reporting.progress import Console
 from p10k_jax.reporting.writers import MetricWriter
 from p10k_jax.training.checkpoint import Best, Checkpoints, abstract_state
 from p10k_jax.training.duration import run_steps, to_steps
-from p10k_jax.training.losses import make_loss
 from p10k_jax.training.mesh import batch_sharding, make_mesh, replicated, state_shardings
 from p10k_jax.training.optimizer import make_optimizer, warmup_cosine
 from p10k_jax.training.patterns import check_patterns
@@ -104,7 +103,7 @@ def plan(config: ConfigDict, workdir: Path) -> Run:
     step = make_train_step(
         model,
         optimizer,
-        loss=make_loss(**config.loss),
+        loss=setup.make_training_loss(config, builder, split),
         views=setup.make_training_views(config),
         schedule=schedule,
         ema_decay=config.ema_decay,

@@ -5,9 +5,14 @@ import difflib
 import hashlib
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow_datasets as tfds
+
+from tfds_builder.base_builder import LABELS_FILE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +104,23 @@ def open_split(builder: tfds.core.DatasetBuilder, split: str) -> Split:
         raise ValueError(f"Split {name!r} of {builder.name} is empty.")
     dataset = f"{builder.name}/{builder.builder_config.name}" if builder.builder_config else builder.name
     return Split(dataset, name, info.features[label].num_classes, records, image, label)
+
+
+def split_labels(builder: tfds.core.DatasetBuilder, split: Split) -> np.ndarray:
+    """The labels of all records, int32[N], in the split's order.
+
+    Our builders store them beside the records; those of another dataset are read once, record by record.
+    """
+    instructions = tfds.core.ReadInstruction.from_spec(split.name).to_absolute(builder.info.splits)
+    files = [Path(builder.data_dir) / LABELS_FILE.format(split=part.splitname) for part in instructions]
+    if not all(file.exists() for file in files):
+        with ThreadPoolExecutor() as pool:
+            labels = pool.map(lambda index: int(split.records[index][split.label_feature]), range(len(split)))
+            return np.fromiter(labels, np.int32, len(split))
+    labels = np.concatenate([np.load(file)[p.from_ : p.to] for p, file in zip(instructions, files, strict=True)])
+    if len(labels) != len(split):
+        raise ValueError(f"{files[0].parent} is damaged: {len(labels)} labels for {len(split)} records; build it anew.")
+    return labels
 
 
 def _only(features, kind: type, usual: str, dataset: str) -> str:

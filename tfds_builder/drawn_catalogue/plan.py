@@ -50,7 +50,7 @@ class CatalogueParameters:
 
 PRESETS: dict[str, CatalogueParameters] = {
     "tiny": CatalogueParameters(num_classes=6, num_groups=2, num_train=60, num_test=24, image_side=48),
-    "demo": CatalogueParameters(num_classes=40, num_groups=10, num_train=3_000, num_test=800, image_side=128),
+    "demo": CatalogueParameters(num_classes=48, num_groups=12, num_train=3_600, num_test=960, image_side=128),
     "full": CatalogueParameters(OFFICIAL_CLASSES, OFFICIAL_GROUPS, OFFICIAL_TRAIN, OFFICIAL_TEST, image_side=64),
 }
 

@@ -1,11 +1,14 @@
 """Any image-classification dataset of TFDS, not ours alone."""
 
+import dataclasses
+import shutil
+
 import jax
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from p10k_jax.data.splits import open_split
+from p10k_jax.data.splits import open_split, split_labels
 from p10k_jax.reporting.progress import Console
 from p10k_jax.train import plan, train
 from tests.runs import tiny_config
@@ -75,3 +78,37 @@ def test_it_trains_by_its_name(data_dir, tmp_path):
 def test_unknown_split(data_dir):
     with pytest.raises(ValueError, match=r"toy_flowers has no split 'tset'. Did you mean 'test'\? Known: train, test"):
         open_split(prepare("toy_flowers", data_dir=data_dir), "tset")
+
+
+def labels_by_reading(split):
+    return [split.read(index).label for index in range(len(split))]
+
+
+def test_labels_of_a_dataset_in_its_own_words(data_dir):
+    builder = prepare("toy_flowers", data_dir=data_dir)
+    train = open_split(builder, "train")
+    assert split_labels(builder, train).tolist() == labels_by_reading(train)
+
+
+@pytest.mark.parametrize("name", ["train", "test", "train[10:25]+validation", "test[50%:]"])
+def test_labels_stored_beside_the_records_are_theirs(tiny_data, name):
+    builder = prepare("drawn_catalogue", config="tiny", data_dir=tiny_data)
+    split = open_split(builder, name)
+    labels = split_labels(builder, dataclasses.replace(split, records=Unreadable(len(split))))
+    assert labels.tolist() == labels_by_reading(split)
+
+
+class Unreadable(list):
+    """Records of which only the number is known."""
+
+    def __init__(self, number):
+        super().__init__([None] * number)
+
+
+def test_labels_of_other_data_are_refused(tiny_data, tmp_path):
+    shutil.copytree(tiny_data, tmp_path / "copy")
+    builder = prepare("drawn_catalogue", config="tiny", data_dir=tmp_path / "copy")
+    [file] = (tmp_path / "copy").rglob("labels.train.npy")
+    np.save(file, np.load(file)[:-1])
+    with pytest.raises(ValueError, match=r"is damaged: \d+ labels for \d+ records; build it anew"):
+        split_labels(builder, open_split(builder, "train"))
