@@ -15,14 +15,16 @@ def get_config(arg: str | None = None) -> ConfigDict:
         raise ValueError(f"configs/demo.py takes no argument, got {arg!r}.")
     config = vit.get_config("variant=Ti/8")
     config.data.name = "drawn_catalogue"
-    config.data.config = "demo-holdout4of16"  # one picture a class would say little about 40 classes
+    config.data.config = "demo-holdout4of16"  # one picture a class would say little about 48 classes
     config.data.data_dir = "work/data"
     config.data.image_size = 64
     config.model.options.update({"width": 128, "depth": 6, "heads": 4})
     config.augment.crop_scale = (0.5, 1.0)  # a short run has no time for more variety
     config.loss.logit_adjustment = 1.0
     config.batch_size = 32
-    config.duration = common.duration(epochs=14.0)
+    config.duration = common.duration(epochs=9.0)
+    config.optimizer.name = "muon"  # learns this in a third of AdamW's time
+    config.optimizer.momentum = 0.95
     config.optimizer.b2 = 0.98
     config.eval.every = common.duration(percent=10.0)
     config.ema_decay = 0.99

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 from jaxtyping import Array, Float
 
 from p10k_jax.models.functional import Tree
@@ -46,7 +48,33 @@ def _sgd(schedule: Schedule, *, weight_decay: float, mask: Tree, b1: float, b2: 
     return optax.chain(decay, optax.sgd(schedule, momentum=momentum, nesterov=True))
 
 
-OPTIMIZERS = {"adamw": _adamw, "sgd": _sgd}
+def _muon(schedule: Schedule, *, weight_decay: float, mask: Tree, b1: float, b2: float, momentum: float):
+    direction = optax.contrib.muon(
+        -1.0,  # the direction alone; decay and rate follow for all parameters alike
+        beta=momentum,
+        adam_b1=b1,
+        adam_b2=b2,
+        muon_weight_dimension_numbers=_matrices,
+        # As large as AdamW's usually are (Liu et al., section 2.2), so that a rate for AdamW suits both kinds.
+        consistent_rms=0.2,
+    )
+    decay = optax.add_decayed_weights(weight_decay, mask=mask)
+    return optax.chain(direction, decay, optax.scale_by_learning_rate(schedule))
+
+
+def _matrices(params: Tree) -> Tree:
+    """Which kernels are matrices between hidden layers, and along which axes; None for all others."""
+
+    def dimension_numbers(path, leaf):
+        names = [entry.key for entry in path]
+        if names[-1] != "kernel" or leaf.ndim not in (2, 4) or names[0] in ("head", "fc"):
+            return None
+        return optax.contrib.MuonDimensionNumbers(tuple(range(leaf.ndim - 1)), leaf.ndim - 1)
+
+    return jax.tree.map_with_path(dimension_numbers, params)
+
+
+OPTIMIZERS = {"adamw": _adamw, "muon": _muon, "sgd": _sgd}
 
 
 def make_optimizer(
@@ -64,13 +92,15 @@ def make_optimizer(
     """The optimizer of that name, and the table of which parameter decays.
 
     Args:
-        name: `adamw` (Loshchilov & Hutter, arXiv 1711.05101; decoupled decay times the rate) or `sgd` (Nesterov).
+        name: `adamw` (Loshchilov & Hutter, arXiv 1711.05101; decoupled decay times the rate), `sgd` (Nesterov), or
+            `muon` (Jordan, 2024; Liu et al., arXiv 2502.16982) for the kernels between hidden layers, a convolution's
+            as a matrix from its window to its channels, with Nesterov's AdamW for all else.
         schedule: Step to learning rate.
         params: Arrays or shapes.
         weight_decay: Coefficient.
         no_decay: Patterns of parameters without decay; one that matches nothing is an error.
         clip_norm: Largest global gradient norm; 0 clips nothing.
-        b1, b2: AdamW's. momentum: SGD's.
+        b1, b2: AdamW's. momentum: SGD's and Muon's.
 
     Raises:
         ValueError: an unknown name, a pattern that matches nothing.

@@ -133,7 +133,7 @@ def test_killed_and_resumed_is_bitwise_undisturbed(finished, tiny_data, tmp_path
         ({"data.canvas_size": 16}, r"data.canvas_size=16 must be at least data.image_size=32"),
         ({"eval.crop": 1.5}, r"eval.crop=1.5 is outside 0..1"),
         ({"duration.steps": None}, r"duration=\{\}: give exactly one of steps, epochs, examples, percent"),
-        ({"optimizer.name": "adam"}, r"Unknown optimizer 'adam'. Known: adamw, sgd"),
+        ({"optimizer.name": "adam"}, r"Unknown optimizer 'adam'. Known: adamw, muon, sgd"),
         ({"loss.name": "hinge"}, r"Unknown loss 'hinge'. Known: softmax"),
         ({"sharding_rules": (("gamma", "fsdp"),)}, r"sharding_rules: pattern 'gamma' matches no parameter"),
         ({"data.manual_dir": "/nowhere"}, r"takes no manual_dir"),

@@ -239,6 +239,9 @@ def test_unreadable_pictures_are_left_out_and_recorded(tmp_path):
     names = [row["name"] for split in builder.info.splits for row in examples(builder, split)]
     assert len(names) == 29
     assert not {"4.jpg", "9.jpg", "9001.jpg"} & set(names)
+    for split in builder.info.splits:
+        labels = np.load(Path(builder.data_dir) / base_builder.LABELS_FILE.format(split=split))
+        assert labels.tolist() == [row["label"] for row in examples(builder, split)]
 
 
 def test_a_split_of_which_nothing_is_readable_is_an_error(tmp_path):

@@ -1,3 +1,6 @@
+import functools
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,6 +50,39 @@ def test_sgd_equals_torchs_nesterov():
         np.testing.assert_allclose(params["fc"][name], value, rtol=1e-5)
 
 
+def test_muon_moves_hidden_kernels_along_their_polar_factor_and_all_else_as_nesterovs_adamw():
+    random = np.random.RandomState(0)
+    shapes = {
+        "blocks": {"0": {"fc1": {"kernel": (24, 96), "bias": (96,)}, "conv": {"kernel": (3, 3, 8, 16)}}},
+        "head": {"kernel": (24, 10)},
+        "pos_embed": (1, 5, 24),
+    }
+    draw = functools.partial(
+        jax.tree.map, lambda shape: jnp.asarray(random.randn(*shape), jnp.float32), is_leaf=lambda x: type(x) is tuple
+    )
+    params, gradients = draw(shapes), draw(shapes)
+    settings = {"weight_decay": 0.5, "no_decay": ("bias$", "pos_embed$"), "b2": 0.99, "momentum": 0.95}
+    optimizer, _ = make_optimizer("muon", constant(0.1), params, **settings)
+    mask = jax.tree.map(lambda leaf: leaf.ndim in (2, 4), params)
+    reference = optax.nadamw(0.1, b2=0.99, weight_decay=0.5, mask=mask)
+    moves = {}
+    for name, rule in (("muon", optimizer), ("adamw", reference)):
+        moves[name], _ = jax.jit(rule.update)(gradients, rule.init(params), params)
+    hidden = moves["muon"]["blocks"]["0"]
+    for path in (("fc1", "kernel"), ("conv", "kernel")):
+        move, value, gradient = (t[path[0]][path[1]] for t in (hidden, params["blocks"]["0"], gradients["blocks"]["0"]))
+        inputs, outputs = math.prod(move.shape[:-1]), move.shape[-1]
+        direction = (-move / 0.1 - 0.5 * value).reshape(inputs, outputs)
+        u, _, vt = np.linalg.svd(np.asarray(gradient).reshape(inputs, outputs), full_matrices=False)
+        in_its_basis = u.T @ direction @ vt.T / (0.2 * math.sqrt(max(inputs, outputs)))
+        # Five Newton-Schulz steps bring every singular value into the neighbourhood of 1, and leave the vectors alone.
+        assert np.all((np.diag(in_its_basis) > 0.65) & (np.diag(in_its_basis) < 1.25))
+        np.testing.assert_allclose(in_its_basis - np.diag(np.diag(in_its_basis)), 0, atol=1e-3)
+    for tree in moves.values():
+        del tree["blocks"]["0"]["fc1"]["kernel"], tree["blocks"]["0"]["conv"]
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), moves["muon"], moves["adamw"])
+
+
 def test_clipping_bounds_the_global_norm():
     optimizer, _ = make_optimizer("sgd", constant(1.0), PARAMS, weight_decay=0.0, clip_norm=0.01, momentum=0.0)
     moved = jax.tree.map(lambda a, b: a - b, PARAMS, run(optimizer, 1))
@@ -60,7 +96,7 @@ def test_table_tells_who_decays():
 
 
 def test_bad_settings():
-    with pytest.raises(ValueError, match=r"Unknown optimizer 'adam'. Known: adamw, sgd"):
+    with pytest.raises(ValueError, match=r"Unknown optimizer 'adam'. Known: adamw, muon, sgd"):
         make_optimizer("adam", constant(1.0), PARAMS, weight_decay=0.0)
     with pytest.raises(ValueError, match=r"optimizer\.no_decay: pattern 'gamma\$' matches no parameter.*fc\.bias"):
         make_optimizer("adamw", constant(1.0), PARAMS, weight_decay=0.0, no_decay=("gamma$",))

@@ -26,12 +26,12 @@ MODELS = {
 }
 
 
-def train(name, mesh, *, steps=4, rules=(), ema_decay=0.9):
+def train(name, mesh, *, steps=4, rules=(), ema_decay=0.9, optimizer="adamw"):
     """Losses of a short training, the final state, and its shardings."""
     model = create(name, num_classes=4, image_size=32, **MODELS[name])
     schedule = warmup_cosine(peak=0.01, warmup_steps=1, total_steps=20)
     params, _ = jax.eval_shape(model.init, jax.random.key(0))
-    optimizer, _ = make_optimizer("adamw", schedule, params, weight_decay=0.05, clip_norm=1.0)
+    optimizer, _ = make_optimizer(optimizer, schedule, params, weight_decay=0.05, clip_norm=1.0)
     init = functools.partial(initial_state, model, optimizer, seed=0, ema=ema_decay > 0)
     shardings = state_shardings(mesh, jax.eval_shape(init), rules)
     views = training_views(image_size=32, scale=(0.5, 1.0), ratio=(0.75, 1.33), flip=0.5, statistics=Normalisation())
@@ -60,23 +60,29 @@ def train(name, mesh, *, steps=4, rules=(), ema_decay=0.9):
 
 
 @functools.cache
-def on_one_device(name):
-    losses, state, _ = train(name, make_mesh(1, devices=jax.devices()[:1]))
+def on_one_device(name, optimizer="adamw"):
+    losses, state, _ = train(name, make_mesh(1, devices=jax.devices()[:1]), optimizer=optimizer)
     return losses, jax.device_get(state)
 
 
 @functools.cache
-def on_eight_devices(name, sizes):
-    losses, state, _ = train(name, make_mesh(*sizes))
+def on_eight_devices(name, sizes, optimizer="adamw"):
+    losses, state, _ = train(name, make_mesh(*sizes), optimizer=optimizer)
     return losses, state
 
 
 @pytest.mark.parametrize(
-    ("name", "sizes"), [("vit-Ti/8", (8, 1, 1)), ("vit-Ti/8", (2, 2, 2)), ("resnet-18", (2, 4, 1))]
+    ("name", "sizes", "optimizer"),
+    [
+        ("vit-Ti/8", (8, 1, 1), "adamw"),
+        ("vit-Ti/8", (2, 2, 2), "adamw"),
+        ("vit-Ti/8", (2, 4, 1), "muon"),
+        ("resnet-18", (2, 4, 1), "adamw"),
+    ],
 )
-def test_eight_devices_train_as_one(name, sizes):
-    losses, expected = on_one_device(name)
-    sharded_losses, state = on_eight_devices(name, sizes)
+def test_eight_devices_train_as_one(name, sizes, optimizer):
+    losses, expected = on_one_device(name, optimizer)
+    sharded_losses, state = on_eight_devices(name, sizes, optimizer)
     np.testing.assert_allclose(sharded_losses, losses, rtol=2e-4)
     # AdamW divides by the gradient's own size, so a weight whose gradient is rounding noise moves by noise: compare
     # the bulk of each tensor.
