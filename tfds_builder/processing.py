@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from typing import TypeVar
 
 from tfds_builder import pictures
@@ -91,7 +91,7 @@ def reduced_shape(shape: tuple[int, int], shorter_side: int) -> tuple[int, int]:
 
 
 def ordered_map(
-    function: Callable[[Item], Result], items: Iterable[Item], pool: ThreadPoolExecutor, workers: int
+    function: Callable[[Item], Result], items: Iterable[Item], pool: Executor, workers: int
 ) -> Iterator[tuple[Item, Result]]:
     """Yields (item, function(item)) in the order of items, at most a few items per worker ahead."""
     waiting: collections.deque[tuple[Item, Future[Result]]] = collections.deque()

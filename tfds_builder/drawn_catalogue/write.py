@@ -9,10 +9,10 @@ OpenCV and Pillow on the same kind of processor).
 """
 
 import argparse
-import collections
 import concurrent.futures
 import csv
 import dataclasses
+import functools
 import multiprocessing
 import os
 import pathlib
@@ -27,6 +27,7 @@ import cv2
 import numpy as np
 import tqdm
 
+from tfds_builder import processing
 from tfds_builder.drawn_catalogue import plan as planning
 from tfds_builder.drawn_catalogue.drawing import camera, design, photo, product
 
@@ -62,7 +63,7 @@ def write_raw_catalogue(
       OSError: the disk has not enough room for the estimated size.
     """
     plan = planning.plan(parameters)
-    workers = _available_cores() if workers is None else workers
+    workers = processing.available_cores() if workers is None else workers
     if workers < 1:
         raise ValueError(f"workers={workers}: at least one process is needed; leave it out to use all cores.")
     folder = pathlib.Path(folder).absolute()
@@ -95,10 +96,6 @@ def draw_images(sku: design.SkuDesign, images: tuple[planning.ImagePlan, ...], i
         rng = np.random.default_rng(image.seed)
         files.append(camera.encode_jpeg(photo.draw_photo(rendered, image.kind, image_side, rng), rng))
     return files
-
-
-def _available_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _check_target(folder: pathlib.Path, parameters: planning.CatalogueParameters) -> None:
@@ -189,16 +186,9 @@ def _draw_all(plan: planning.CataloguePlan, workers: int) -> Iterator[tuple[_Tas
     pool = concurrent.futures.ProcessPoolExecutor(
         workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)
     )
-    waiting: collections.deque[tuple[_Task, concurrent.futures.Future]] = collections.deque()
     try:
-        for task in _tasks(plan):
-            waiting.append((task, pool.submit(_draw_task, task, side)))
-            if len(waiting) >= 3 * workers:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        while waiting:
-            first, future = waiting.popleft()
-            yield first, future.result()
+        draw = functools.partial(_draw_task, image_side=side)
+        yield from processing.ordered_map(draw, _tasks(plan), pool, workers)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
