@@ -25,8 +25,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.loss.logit_adjustment = 1.0
     config.batch_size = 32
     config.duration = common.duration(epochs=9.0)
-    config.optimizer.name = "muon"  # learns this in a third of AdamW's time
-    config.optimizer.momentum = 0.95
     config.optimizer.b2 = 0.98
     config.eval.every = common.duration(percent=10.0)
     config.ema_decay = 0.99

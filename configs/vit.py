@@ -3,8 +3,11 @@
     python -m p10k_jax.train --config=configs/vit.py:variant=Ti/16 --config.data.name=sku_catalogue \
         --config.data.manual_dir=RAW --workdir=W
 
-`variant` is a size (Ti, S, B, L) and a patch size in pixels. AdamW at 1e-3 (for batches of 256; it is not scaled with
-batch_size), cosine, gradients clipped at norm 1, EMA.
+`variant` is a size (Ti, S, B, L) and a patch size in pixels. Muon at 1e-3 (not scaled with batch_size), cosine, gradients
+clipped at norm 1, EMA. `--config.optimizer.name=adamw` needs several times the epochs from scratch (README, Figures).
+
+Expected: `variant=Ti/16` at 128 pixels, 25 epochs of 2,397 photos of 81 groceries: test top-1 0.57 after 19 minutes on 2
+CPU cores. Products-10K has not been run.
 """
 
 from ml_collections import ConfigDict
@@ -25,5 +28,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             config.model.options[option] = placeholder(int)
         config.model.options.mlp_ratio = placeholder(float)
     config.optimizer.no_decay = (r"bias$", r"norm\d?\.scale$", r"cls_token$", r"pos_embed$")
+    config.optimizer.name = "muon"
+    config.optimizer.momentum = 0.95
     config.ema_decay = 0.999
     return config

@@ -19,6 +19,7 @@ SETTINGS = {
     "model.options.width": 48,
     "duration.epochs": None,
     "duration.steps": 30,
+    "optimizer.name": "adamw",  # compiles in half of Muon's time
     "eval.batch_size": 8,
     "eval.every.percent": 20.0,
     "checkpoint.every.percent": 10.0,
