@@ -20,8 +20,9 @@ class Model(NamedTuple):
 
     Attributes:
         init: `key -> (params, batch_stats)`, float32 nested dicts. Works under `jax.eval_shape` and `jax.jit`.
-        apply: `(params, batch_stats, images float[b,h,w,3], train=bool) -> (logits float32[b,c], batch_stats)`. Images
-            are already normalised. Without `train` the statistics come back unchanged.
+        apply: `(params, batch_stats, images float[b,h,w,3], train=bool, key=None) -> (logits float32[b,c],
+            batch_stats)`. Images are already normalised. Without `train` the statistics come back unchanged and the key
+            is unused; with it, `key` draws what a model leaves to chance.
     """
 
     init: Callable[[Array], tuple[Tree, Tree]]
@@ -60,9 +61,11 @@ def functional(make: Callable[[nnx.Rngs], nnx.Module]) -> Model:
         _, params, batch_stats = nnx.split(make(nnx.Rngs(params=key)), nnx.Param, nnx.BatchStat)
         return to_tree(params), to_tree(batch_stats)
 
-    def apply(params: Tree, batch_stats: Tree, images: Array, *, train: bool = False) -> tuple[Array, Tree]:
+    def apply(
+        params: Tree, batch_stats: Tree, images: Array, *, train: bool = False, key: Array | None = None
+    ) -> tuple[Array, Tree]:
         module = nnx.merge(graph, _replace(abstract_params, params), _replace(abstract_stats, batch_stats))
-        logits = module(images, train=train)
+        logits = module(images, train=train, key=key)
         return logits, to_tree(nnx.state(module, nnx.BatchStat)) if train else batch_stats
 
     return Model(init, apply)

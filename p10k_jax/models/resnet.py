@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 
 class ResNetShape(NamedTuple):
@@ -131,6 +131,9 @@ class ResNet(nnx.Module):
                 x = block(x, train=train)
         return x.mean(axis=(1, 2))
 
-    def __call__(self, images: Float[Array, "b h w 3"], *, train: bool = False) -> Float[Array, "b c"]:
+    def __call__(
+        self, images: Float[Array, "b h w 3"], *, train: bool = False, key: PRNGKeyArray | None = None
+    ) -> Float[Array, "b c"]:
         """Normalised images to float32 logits. With `train` the batch's statistics normalise and are remembered."""
+        del key  # nothing is left to chance
         return self.fc(self.features(images, train=train))

@@ -39,7 +39,7 @@ def golden(timm_name: str, kwargs: dict, image_size: int) -> dict:
 
 
 if __name__ == "__main__":
-    goldens = {ours: golden(*theirs) for ours, theirs in recipe.MODELS.items()}
+    goldens = {name: golden(g.timm, g.timm_options, g.image_size) for name, g in recipe.MODELS.items()}
     target = Path(__file__).with_name("models.json")
     target.write_text(json.dumps(goldens, indent=1) + "\n")
     print(f"{target}: {target.stat().st_size} bytes")

@@ -5,15 +5,47 @@
 
 import zlib
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
-# name here -> (name for timm.create_model, keyword arguments there, image size). One entry a family and pooling.
+
+class Golden(NamedTuple):
+    """One model in both worlds: arguments of our `create` and of `timm.create_model`, and the image size in pixels."""
+
+    ours: str
+    options: dict
+    timm: str
+    timm_options: dict
+    image_size: int
+
+
+_SMALL = {"width": 48, "depth": 2, "heads": 3}
+_TIMM_SMALL = {"embed_dim": 48, "depth": 2, "num_heads": 3, "img_size": 32}
+
+
+def _small(ours: str, timm: str, options: dict | None = None, timm_options: dict | None = None) -> Golden:
+    return Golden(ours, _SMALL | (options or {}), timm, _TIMM_SMALL | (timm_options or {}), 32)
+
+
+# One entry a family and pooling; those of whole size first, the others narrow and two blocks deep.
 MODELS = {
-    "vit-Ti/16": ("vit_tiny_patch16_224", {"img_size": 64}, 64),
-    "vit-S/8-avg": ("vit_small_patch8_224", {"img_size": 32, "global_pool": "avg", "fc_norm": True}, 32),
-    "resnet-18": ("resnet18", {}, 64),
-    "resnet-50": ("resnet50", {}, 64),
+    "vit-Ti/16": Golden("vit-Ti/16", {}, "vit_tiny_patch16_224", {"img_size": 64}, 64),
+    "vit-S/8-avg": Golden(
+        "vit-S/8", {"pool": "avg"}, "vit_small_patch8_224", {"img_size": 32, "global_pool": "avg", "fc_norm": True}, 32
+    ),
+    "resnet-18": Golden("resnet-18", {}, "resnet18", {}, 64),
+    "resnet-50": Golden("resnet-50", {}, "resnet50", {}, 64),
+    "dinov2": _small("vit_small_patch14_dinov2", "vit_small_patch14_dinov2", {"patch_size": 8}, {"patch_size": 8}),
+    "dinov2-registers": _small(
+        "vit_base_patch16_reg4_dinov2", "vit_base_patch14_reg4_dinov2", {"patch_size": 8}, {"patch_size": 8}
+    ),
+    "dinov2-giant": _small("vit_giant_patch8_dinov2", "vit_giant_patch14_dinov2", {}, {"patch_size": 8}),
+    "siglip": _small("vit_base_patch16_siglip_224", "vit_base_patch16_siglip_224"),
+    "siglip-so400m": _small("vit_so400m_patch16_siglip_256", "vit_so400m_patch16_siglip_256"),
+    "clip": _small("vit_base_patch16_clip_224", "vit_base_patch16_clip_224"),
+    "clip-quickgelu": _small("vit_base_patch16_clip_quickgelu_224", "vit_base_patch16_clip_quickgelu_224"),
+    "qk-norm": _small("vit-B/16", "vit_base_patch16_224", {"qk_norm": True}, {"qk_norm": True}),
 }
 NUM_CLASSES = 10
 BATCH = 3

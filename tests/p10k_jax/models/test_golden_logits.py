@@ -17,11 +17,10 @@ GOLDENS = json.loads((Path(recipe.__file__).parent / "models.json").read_text())
 
 def build(name: str):
     """Our model of that golden entry with the fixed weights, and its images."""
-    _, _, image_size = recipe.MODELS[name]
-    options = {"pool": "avg"} if name.endswith("-avg") else {}
-    model = create(name.removesuffix("-avg"), num_classes=recipe.NUM_CLASSES, image_size=image_size, **options)
+    golden = recipe.MODELS[name]
+    model = create(golden.ours, num_classes=recipe.NUM_CLASSES, image_size=golden.image_size, **golden.options)
     params, batch_stats = jax.eval_shape(model.init, jax.random.key(0))
-    return model, fixed(params), fixed(batch_stats), jnp.asarray(recipe.fixed_images(image_size))
+    return model, fixed(params), fixed(batch_stats), jnp.asarray(recipe.fixed_images(golden.image_size))
 
 
 def fixed(tree):

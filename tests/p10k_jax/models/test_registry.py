@@ -27,7 +27,7 @@ def test_number_of_parameters(name, image_size):
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == PARAMETERS[name, image_size]
 
 
-@pytest.mark.parametrize("name", ["vit-S/X", "vit-XL/16", "resnet-51", "resnet50", "ViT-S/16", ""])
+@pytest.mark.parametrize("name", ["vit-S/X", "vit-XL/16", "resnet-51", "vit_base_patch16_dinov9", "ViT-S/16", ""])
 def test_unknown_name_lists_the_known(name):
     with pytest.raises(ValueError, match=r"Unknown model .*Known: vit-Ti/\{patch\}.*resnet-152"):
         create(name, num_classes=3, image_size=32)
