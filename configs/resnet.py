@@ -6,8 +6,8 @@
 `depth` is 18, 34, 50, 101 or 152. SGD with Nesterov momentum at 0.1 (for batches of 256; it is not scaled with
 batch_size), cosine, gradients clipped at norm 1, EMA.
 
-Expected: `depth=18` at 128 pixels and a rate of 0.05, 12 epochs of 2,397 photos of 81 groceries: test top-1 0.34 after 11
-minutes on 2 CPU cores (README, Figures, has the command). Products-10K has not been run.
+Expected: `depth=18` at 128 pixels and a rate of 0.05, 12 epochs of 2,397 photos of 81 groceries: test top-1 0.34 after
+11 minutes on 2 CPU cores (README, Figures, has the command). Products-10K has not been run.
 """
 
 from ml_collections import ConfigDict

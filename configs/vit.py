@@ -3,11 +3,12 @@
     python -m p10k_jax.train --config=configs/vit.py:variant=Ti/16 --config.data.name=sku_catalogue \
         --config.data.manual_dir=RAW --workdir=W
 
-`variant` is a size (Ti, S, B, L) and a patch size in pixels. Muon at 1e-3 (not scaled with batch_size), cosine, gradients
-clipped at norm 1, EMA. `--config.optimizer.name=adamw` needs several times the epochs from scratch (README, Figures).
+`variant` is a size (Ti, S, B, L, H, g, So400m) and a patch size in pixels. Muon at 1e-3 (not scaled with batch_size),
+cosine, gradients clipped at norm 1, EMA. From scratch, `--config.optimizer.name=adamw` needs several times the epochs
+(README, Figures).
 
-Expected: `variant=Ti/16` at 128 pixels, 25 epochs of 2,397 photos of 81 groceries: test top-1 0.57 after 19 minutes on 2
-CPU cores. Products-10K has not been run.
+Expected: `variant=Ti/16` at 128 pixels, 25 epochs of 2,397 photos of 81 groceries: test top-1 0.57 after 19 minutes on
+2 CPU cores. Products-10K has not been run.
 """
 
 from ml_collections import ConfigDict

@@ -13,6 +13,9 @@ from p10k_jax.training.losses import Loss
 from p10k_jax.training.optimizer import Schedule
 from p10k_jax.training.state import State
 
+# Sets what the model draws apart from what the views draw out of the same step's key.
+_OF_THE_MODEL = 0x6D6F64
+
 Metrics = dict[str, Float[Array, ""]]
 
 
@@ -49,9 +52,10 @@ def make_train_step(
     def train_step(state: State, batch: dict[str, Array]) -> tuple[State, Metrics]:
         step_key = jax.random.fold_in(jax.random.wrap_key_data(state["key"], impl="threefry2x32"), state["step"])
         images = views(step_key, batch["image"], batch["aspect"])
+        model_key = jax.random.fold_in(step_key, _OF_THE_MODEL)
 
         def mean_loss(params):
-            logits, batch_stats = model.apply(params, state["batch_stats"], images, train=True)
+            logits, batch_stats = model.apply(params, state["batch_stats"], images, train=True, key=model_key)
             return loss(logits, batch["label"]).mean(), (logits, batch_stats)
 
         (value, (logits, batch_stats)), gradients = jax.value_and_grad(mean_loss, has_aux=True)(state["params"])

@@ -22,6 +22,7 @@ from tests.fakes import memory_split
 SPLIT = memory_split(48)
 MODELS = {
     "vit-Ti/8": {"width": 48, "depth": 2},
+    "vit-S/8": {"width": 48, "depth": 2, "drop_path": 0.5, "registers": 2, "layer_scale": 0.1},
     "resnet-18": {"blocks": (1, 1, 1, 1)},
 }
 
@@ -76,7 +77,7 @@ def on_eight_devices(name, sizes, optimizer="adamw"):
     [
         ("vit-Ti/8", (8, 1, 1), "adamw"),
         ("vit-Ti/8", (2, 2, 2), "adamw"),
-        ("vit-Ti/8", (2, 4, 1), "muon"),
+        ("vit-S/8", (2, 4, 1), "muon"),
         ("resnet-18", (2, 4, 1), "adamw"),
     ],
 )

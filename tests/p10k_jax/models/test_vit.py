@@ -1,0 +1,85 @@
+"""What a ViT leaves to chance, and its poolings and positions without a golden of timm's."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from p10k_jax.models import create
+from p10k_jax.models.vit import GemPool, sincos_positions
+
+SMALL = {"width": 24, "depth": 3, "heads": 3}
+IMAGES = jnp.asarray(np.random.RandomState(0).randn(400, 8, 8, 3), jnp.float32)
+
+
+def model(**options):
+    """A small ViT whose residual branches and head all say something."""
+    made = create("vit-Ti/8", num_classes=5, image_size=8, **SMALL, **options)
+    params, _ = jax.jit(made.init)(jax.random.key(0))
+    keys = iter(jax.random.split(jax.random.key(1), 100))
+    return made, jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(next(keys), leaf.shape), params)
+
+
+def test_stochastic_depth_skips_branches_at_its_rate_and_keeps_the_mean():
+    made, params = model(drop_path=0.4, layer_scale=1e-3)
+    for block in params["blocks"].values():  # branches so small that the logits are linear in them
+        block["ls1"]["gamma"] = block["ls2"]["gamma"] = jnp.full(24, 1e-3)
+    logits = jax.jit(made.apply, static_argnames="train")
+    whole, _ = logits(params, {}, IMAGES)
+    again, _ = logits(params, {}, IMAGES, key=jax.random.key(7))
+    np.testing.assert_array_equal(whole, again, err_msg="evaluation leaves nothing to chance")
+    image = jnp.broadcast_to(IMAGES[:1], IMAGES.shape)
+    drawn = np.stack([logits(params, {}, image, train=True, key=jax.random.key(i))[0] for i in range(20)])
+    drawn = drawn.reshape(-1, 5).astype(np.float64)
+    # Blocks 2 and 3 are dropped with 0.2 and 0.4, each in two branches: 16 different sums.
+    assert len(np.unique(np.round(drawn[:, 0], 6))) == 16
+    np.testing.assert_allclose(drawn.mean(0), whole[0], atol=4 * (drawn.std(0) / len(drawn) ** 0.5).max())
+
+
+def test_training_with_drop_path_needs_a_key():
+    made, params = model(drop_path=0.1)
+    with pytest.raises(ValueError, match="drop_path needs a key"):
+        made.apply(params, {}, IMAGES[:2], train=True)
+
+
+@pytest.mark.parametrize("power", [1.0, 3.0, 6.5])
+def test_generalised_mean_follows_its_definition(power):
+    tokens = np.random.RandomState(0).rand(4, 9, 6).astype(np.float32) - 0.1
+    pool = GemPool()
+    pool.p[...] = jnp.array([power])
+    expected = (np.maximum(tokens.astype(np.float64), 1e-6) ** power).mean(1) ** (1 / power)
+    np.testing.assert_allclose(pool(jnp.asarray(tokens)), expected, rtol=1e-5)
+
+
+def test_generalised_mean_pools_patches_alone():
+    made, params = model(pool="gem", registers=2)
+    logits, _ = made.apply(params, {}, IMAGES[:4])
+    assert logits.shape == (4, 5)
+    assert bool(jnp.isfinite(logits).all())
+    gradients = jax.grad(lambda params: made.apply(params, {}, IMAGES[:4])[0].sum())(params)
+    assert float(jnp.abs(gradients["gem_pool"]["p"]).max()) > 0
+
+
+def test_sincos_positions_follow_the_paper():
+    table = sincos_positions(16, 3, 5).reshape(3, 5, 16)
+    for y in range(3):
+        for x in range(5):
+            angles = [1 / 10_000 ** (i / 4) for i in range(4)]
+            expected = [f(a * v) for v in (x, y) for f in (np.sin, np.cos) for a in angles]
+            np.testing.assert_allclose(table[y, x], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pool": "max"}, r"pool='max' is unknown; known: 'token', 'avg', 'map', 'gem'"),
+        ({"class_token": False}, r"pool='token' is unknown; known: 'avg', 'map', 'gem'"),
+        ({"activation": "relu"}, r"activation='relu' is unknown; known: 'gelu'.*'swiglu'"),
+        ({"positions": "none"}, r"positions='none' is unknown"),
+        ({"drop_path": 1.0}, r"drop_path=1\.0 is outside"),
+        ({"positions": "sincos", "width": 18}, r"multiple of 4, not 18"),
+    ],
+)
+def test_bad_settings(options, message):
+    with pytest.raises(ValueError, match=message):
+        create("vit-Ti/8", num_classes=5, image_size=8, **SMALL | options)
