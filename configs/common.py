@@ -29,6 +29,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.data.image_size = 224  # side of what the model sees, pixels
     config.data.canvas_size = placeholder(int)  # side of what the host decodes to; empty: 8/7 of image_size (256 for
     # 224). Crops smaller than the view are enlarged from the canvas: raise it to keep the detail of larger pictures.
+    config.data.mean = (0.485, 0.456, 0.406)  # ImageNet's; pretrained weights want those of their own training
+    config.data.std = (0.229, 0.224, 0.225)
     config.data.threads = 0  # decoding threads a host; 0: one a core
     config.data.workers = 0  # decoding processes a host; 0: threads of this one
 
@@ -42,6 +44,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.model.num_classes = placeholder(int)  # empty: from the data
     config.model.dtype = "auto"  # what the forward pass computes in; auto: bfloat16, and float32 on CPU
     config.model.options = ConfigDict()  # over what the name stands for
+    config.model.weights = ""  # .safetensors file in timm's names to start from; empty: from chance
+    config.model.weights_new = ()  # patterns of parameters that the file may lack; the head always may
+    config.model.weights_left_over = ()  # patterns of tensors in the file that may stay unused
 
     config.loss = ConfigDict()
     config.loss.name = "softmax"

@@ -20,6 +20,7 @@ from p10k_jax.data.splits import Split, data_fingerprint, split_labels
 from p10k_jax.evaluation.predictions import PredictStep, make_predict_step, predict_split
 from p10k_jax.models import Model, create
 from p10k_jax.models.functional import Tree
+from p10k_jax.models.pretrained import Fit, fit_tensors, read_tensors
 from p10k_jax.training.losses import Loss, make_loss
 from p10k_jax.training.mesh import batch_sharding, replicated
 from tfds_builder.disk import free_bytes
@@ -117,12 +118,34 @@ def make_model(config: ConfigDict, split: Split) -> Model:
     )
 
 
+def pretrained_weights(config: ConfigDict, model: Model) -> Fit | None:
+    """The weights that a new run starts from, fitted to the model; None for a start from chance."""
+    if not config.model.weights:
+        return None
+    params, batch_stats = jax.eval_shape(model.init, jax.random.key(0))
+    return fit_tensors(
+        read_tensors(local_folder(config.model.weights, setting="model.weights")),
+        {"params": params, "batch_stats": batch_stats},
+        prefix_tokens=model.prefix_tokens,
+        new=config.model.weights_new,
+        left_over=config.model.weights_left_over,
+    )
+
+
 def make_training_loss(config: ConfigDict, builder: tfds.core.DatasetBuilder, split: Split) -> Loss:
     """The loss that the config describes; the class frequencies are looked up where it needs them."""
     counts = None
     if config.loss.logit_adjustment:
         counts = np.bincount(split_labels(builder, split), minlength=config.model.num_classes)
     return make_loss(**config.loss, class_counts=counts)
+
+
+def normalisation(config: ConfigDict) -> Normalisation:
+    """The channel statistics that the config names. Raises ValueError where they are not three each."""
+    mean, std = tuple(config.data.mean), tuple(config.data.std)
+    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+        raise ValueError(f"data.mean={mean}, data.std={std}: three numbers each are needed, and std above 0.")
+    return Normalisation(mean, std)
 
 
 def make_training_views(config: ConfigDict) -> Views:
@@ -132,7 +155,7 @@ def make_training_views(config: ConfigDict) -> Views:
         scale=tuple(config.augment.crop_scale),
         ratio=tuple(config.augment.crop_ratio),
         flip=config.augment.flip,
-        statistics=Normalisation(),
+        statistics=normalisation(config),
     )
 
 
@@ -188,7 +211,7 @@ def make_evaluator(config: ConfigDict, model: Model, split: Split, mesh: Mesh) -
     """An evaluator as the config describes. Raises ValueError for a batch that the mesh does not divide."""
     batch_size = config.eval.batch_size or config.batch_size
     check_divides(batch_size, batch_sharding(mesh))
-    views = evaluation_views(image_size=config.data.image_size, crop=config.eval.crop, statistics=Normalisation())
+    views = evaluation_views(image_size=config.data.image_size, crop=config.eval.crop, statistics=normalisation(config))
     predict = make_predict_step(model, views, num_classes=split.num_classes)
     return Evaluator(
         split=split,

@@ -32,10 +32,11 @@ from p10k_jax.data.decode import DecodeReport
 from p10k_jax.data.order import TrainingOrder
 from p10k_jax.data.splits import Split, open_split
 from p10k_jax.evaluation.metrics import metrics
+from p10k_jax.models.pretrained import same_part
 from p10k_jax.reporting.meter import Meter
 from p10k_jax.reporting.progress import Console
 from p10k_jax.reporting.writers import MetricWriter
-from p10k_jax.training.checkpoint import Best, Checkpoints, abstract_state
+from p10k_jax.training.checkpoint import Best, Checkpoints, abstract_state, has_checkpoint
 from p10k_jax.training.duration import run_steps, to_steps
 from p10k_jax.training.mesh import batch_sharding, make_mesh, replicated, state_shardings
 from p10k_jax.training.optimizer import make_optimizer, warmup_cosine
@@ -113,11 +114,20 @@ def plan(config: ConfigDict, workdir: Path) -> Run:
         validate = setup.make_evaluator(config, model, open_split(builder, config.eval.split), mesh)
 
     # -- State: shapes, then shardings; values come last, so that nothing is ever whole on one device first
-    init = functools.partial(initial_state, model, optimizer, seed=config.seed, ema=config.ema_decay > 0)
-    shapes = jax.eval_shape(init)
+    settings = {"model": model, "optimizer": optimizer, "seed": config.seed, "ema": config.ema_decay > 0}
+    initial = functools.partial(initial_state, **settings)
+    shapes = jax.eval_shape(initial, {})
     check_patterns(config.sharding_rules, shapes, setting="sharding_rules")
     shardings = state_shardings(mesh, shapes, config.sharding_rules)
     setup.assert_space(workdir, shapes)
+    load = functools.cache(functools.partial(setup.pretrained_weights, config, model))
+    pretrained = None if has_checkpoint(workdir / "checkpoints") else load()  # a resumed run needs no file
+
+    def init() -> State:
+        start = fit.weights if (fit := load()) else {}
+        placed = jax.device_put(start, same_part(shardings, start))
+        return jax.jit(initial, out_shardings=shardings)(placed)
+
     parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
     state = abstract_state(shapes, shardings)
     batch = abstract_batch(config.batch_size, config.data.canvas_size, batch_sharding(mesh))
@@ -128,13 +138,15 @@ def plan(config: ConfigDict, workdir: Path) -> Run:
         split=split,
         total_steps=total_steps,
         due=due,
-        init=jax.jit(init, out_shardings=shardings),
+        init=init,
         state=state,
         step=jax.jit(step, out_shardings=(shardings, replicated(mesh)), donate_argnums=0).lower(state, batch),
         validate=validate,
         summary=(
             f"{split.dataset} {split.name}: {len(split):,} images, {split.num_classes:,} classes\n"
-            f"{config.model.name}: {parameters:,} parameters\n{decay_table}\n"
+            f"{config.model.name}: {parameters:,} parameters\n"
+            + (f"{config.model.weights}: {pretrained}\n" if pretrained else "")
+            + f"{decay_table}\n"
             f"{total_steps:,} steps of {config.batch_size} images on {mesh.devices.size} x "
             f"{jax.devices()[0].device_kind}, mesh {dict(mesh.shape)}"
         ),

@@ -23,10 +23,12 @@ class Model(NamedTuple):
         apply: `(params, batch_stats, images float[b,h,w,3], train=bool, key=None) -> (logits float32[b,c],
             batch_stats)`. Images are already normalised. Without `train` the statistics come back unchanged and the key
             is unused; with it, `key` draws what a model leaves to chance.
+        prefix_tokens: How many of a ViT's positions belong to class and register tokens; 0 without positions.
     """
 
     init: Callable[[Array], tuple[Tree, Tree]]
     apply: Callable[..., tuple[Float[Array, "b c"], Tree]]
+    prefix_tokens: int = 0
 
 
 def to_tree(state: nnx.State) -> Tree:
@@ -53,9 +55,8 @@ def _replace(state: nnx.State, tree: Tree) -> nnx.State:
 
 def functional(make: Callable[[nnx.Rngs], nnx.Module]) -> Model:
     """Turns a module's constructor into pure functions; no array is made here."""
-    graph, abstract_params, abstract_stats = nnx.split(
-        nnx.eval_shape(lambda: make(nnx.Rngs(0))), nnx.Param, nnx.BatchStat
-    )
+    abstract = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
+    graph, abstract_params, abstract_stats = nnx.split(abstract, nnx.Param, nnx.BatchStat)
 
     def init(key: Array) -> tuple[Tree, Tree]:
         _, params, batch_stats = nnx.split(make(nnx.Rngs(params=key)), nnx.Param, nnx.BatchStat)
@@ -68,4 +69,4 @@ def functional(make: Callable[[nnx.Rngs], nnx.Module]) -> Model:
         logits = module(images, train=train, key=key)
         return logits, to_tree(nnx.state(module, nnx.BatchStat)) if train else batch_stats
 
-    return Model(init, apply)
+    return Model(init, apply, getattr(abstract, "prefix_positions", 0))

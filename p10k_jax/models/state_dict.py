@@ -20,7 +20,8 @@ def tree_paths(tree: Tree) -> dict[str, object]:
     return {".".join(str(entry.key) for entry in path): leaf for path, leaf in leaves}
 
 
-def _timm_name(path: str) -> str:
+def timm_name(path: str) -> str:
+    """`blocks.0.attn.qkv.kernel` -> `blocks.0.attn.qkv.weight`."""
     parent, _, leaf = path.rpartition(".")
     return f"{parent}.{_LEAF_NAMES.get(leaf, leaf)}" if parent else leaf
 
@@ -30,6 +31,13 @@ def _axes(path: str, rank: int) -> tuple[int, ...] | None:
     if not path.endswith("kernel"):
         return None
     return {2: (1, 0), 4: (2, 3, 1, 0)}[rank]
+
+
+def to_ours(path: str, value: np.ndarray) -> np.ndarray:
+    """A tensor in torch's layout as float32 in ours; one of unexpected rank stays as it is laid out."""
+    value = np.asarray(value, np.float32)
+    axes = _axes(path, value.ndim) if value.ndim in (2, 4) else None
+    return value if axes is None else value.transpose(axes)
 
 
 def from_timm(tensors: Mapping[str, np.ndarray], template: Tree) -> Tree:
@@ -46,17 +54,15 @@ def from_timm(tensors: Mapping[str, np.ndarray], template: Tree) -> Tree:
         ValueError: a name that is missing or left over, or a shape that differs; all of them are listed.
     """
     paths = tree_paths(template)
-    wanted = {_timm_name(path) for path in paths}
+    wanted = {timm_name(path) for path in paths}
     given = {name for name in tensors if not re.search(r"num_batches_tracked$", name)}
     problems = [f"missing {name}" for name in sorted(wanted - given)]
     problems += [f"left over {name}" for name in sorted(given - wanted)]
     values = []
     for path, leaf in paths.items():
-        if (name := _timm_name(path)) not in given:
+        if (name := timm_name(path)) not in given:
             continue
-        value = np.asarray(tensors[name], np.float32)
-        if (axes := _axes(path, len(leaf.shape))) is not None and value.ndim == len(axes):
-            value = value.transpose(axes)
+        value = to_ours(path, tensors[name])
         if value.shape != leaf.shape:
             problems.append(f"{name} has shape {tensors[name].shape}, {path} wants {leaf.shape}")
         values.append(value)
@@ -72,5 +78,5 @@ def to_timm(tree: Tree) -> dict[str, np.ndarray]:
         value = np.asarray(leaf, np.float32)
         if (axes := _axes(path, value.ndim)) is not None:
             value = value.transpose(np.argsort(axes))
-        tensors[_timm_name(path)] = np.ascontiguousarray(value)
+        tensors[timm_name(path)] = np.ascontiguousarray(value)
     return tensors

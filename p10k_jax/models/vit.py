@@ -301,8 +301,8 @@ class VisionTransformer(nnx.Module):
             self.cls_token = nnx.Param(1e-6 * jax.random.normal(rngs.params(), (1, 1, width)))
         if registers:
             self.reg_token = nnx.Param(1e-6 * jax.random.normal(rngs.params(), (1, registers, width)))
-        positions_shape = (1, grid * grid + (prefix if embed_prefix else 0), width)
-        start = _weights(rngs.params(), positions_shape, jnp.float32)
+        self.prefix_positions = prefix if embed_prefix else 0
+        start = _weights(rngs.params(), (1, self.prefix_positions + grid * grid, width), jnp.float32)
         if positions == "sincos":
             start = start.at[:, -grid * grid :].set(sincos_positions(width, grid, grid))
         self.pos_embed = nnx.Param(start)

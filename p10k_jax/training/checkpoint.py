@@ -100,6 +100,11 @@ class Checkpoints:
         self._manager.close()
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether the folder holds a complete checkpoint; makes and opens nothing."""
+    return folder.is_dir() and any(entry.name.isdigit() for entry in folder.iterdir())
+
+
 def abstract_state(shapes: State, shardings) -> State:
     """Shapes and shardings as one tree, for `restore`."""
     return jax.tree.map(

@@ -38,7 +38,19 @@ def golden(timm_name: str, kwargs: dict, image_size: int) -> dict:
     }
 
 
+def resized_positions() -> dict[str, list]:
+    """timm's resampling of position tables: 'patches a side, patches a side wanted, prefix tokens' -> values."""
+    resized = {}
+    for old, new, prefix in recipe.GRIDS:
+        table = torch.from_numpy(recipe.fixed_positions(old, prefix))
+        values = timm.layers.resample_abs_pos_embed(table, [new, new], num_prefix_tokens=prefix)
+        resized[f"{old},{new},{prefix}"] = np.round(values.numpy().astype(np.float64), 7).tolist()
+    return resized
+
+
 if __name__ == "__main__":
+    positions = Path(__file__).with_name("positions.json")
+    positions.write_text(json.dumps(resized_positions()) + "\n")
     goldens = {name: golden(g.timm, g.timm_options, g.image_size) for name, g in recipe.MODELS.items()}
     target = Path(__file__).with_name("models.json")
     target.write_text(json.dumps(goldens, indent=1) + "\n")

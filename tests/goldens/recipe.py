@@ -70,6 +70,14 @@ def fixed_weights(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray
     return weights
 
 
+GRIDS = ((7, 4, 1), (3, 7, 0), (4, 5, 5))
+
+
+def fixed_positions(side: int, prefix_tokens: int) -> np.ndarray:
+    """float32[1, prefix_tokens + side * side, 3], standard normal."""
+    return np.random.RandomState(side).standard_normal((1, prefix_tokens + side * side, 3)).astype(np.float32)
+
+
 def fixed_images(image_size: int) -> np.ndarray:
     """float32[BATCH, image_size, image_size, 3], standard normal."""
     random = np.random.RandomState(image_size)

@@ -9,8 +9,10 @@ import time
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from p10k_jax.config import read_workdir
+from p10k_jax.models.state_dict import to_timm
 from p10k_jax.reporting.progress import Console
 from p10k_jax.reporting.writers import read_metrics
 from p10k_jax.train import plan, train
@@ -209,3 +211,28 @@ def test_command_line(tiny_data, tmp_path, argument, message):
     assert message in output
     assert "Traceback" not in output
     assert not workdir.exists()
+
+
+def test_a_run_starts_from_the_weights_of_a_file_and_resumes_without_it(finished, tiny_data, tmp_path):
+    _, donor = finished
+    file = tmp_path / "donor.safetensors"
+    tensors = to_timm(donor["params"])
+    tensors["head.weight"] = np.zeros((9, 48), np.float32)  # of another task
+    safetensors.numpy.save_file(tensors, file)
+    config = tiny_config(tiny_data, **{"model.weights": str(file), "duration.steps": 4, "ema_decay": 0.9})
+    run = plan(config.copy_and_resolve_references(), tmp_path / "workdir")
+    assert "newly made: head.kernel" in run.summary
+    state = run.init()
+    for weights in (state["params"], state["ema"]["params"]):
+        np.testing.assert_array_equal(weights["head"]["kernel"], 0)
+        theirs = {key: value for key, value in donor["params"].items() if key != "head"}
+        jax.tree.map(np.testing.assert_array_equal, {key: weights[key] for key in theirs}, theirs)
+    placed = jax.tree.map(lambda array, wanted: array.sharding == wanted.sharding, state, run.state)
+    assert all(jax.tree.leaves(placed))
+    train(run, Console())
+    file.unlink()
+    again = plan(config, tmp_path / "workdir")
+    assert int(train(again, Console())["step"]) == 4
+    with pytest.raises(ValueError, match="there is no such file"):
+        plan(tiny_config(tiny_data, **{"model.weights": str(file)}), tmp_path / "other")
+    assert not (tmp_path / "other").exists()

@@ -33,7 +33,8 @@ def train(name, mesh, *, steps=4, rules=(), ema_decay=0.9, optimizer="adamw"):
     schedule = warmup_cosine(peak=0.01, warmup_steps=1, total_steps=20)
     params, _ = jax.eval_shape(model.init, jax.random.key(0))
     optimizer, _ = make_optimizer(optimizer, schedule, params, weight_decay=0.05, clip_norm=1.0)
-    init = functools.partial(initial_state, model, optimizer, seed=0, ema=ema_decay > 0)
+    settings = {"model": model, "optimizer": optimizer, "seed": 0, "ema": ema_decay > 0}
+    init = functools.partial(initial_state, {}, **settings)
     shardings = state_shardings(mesh, jax.eval_shape(init), rules)
     views = training_views(image_size=32, scale=(0.5, 1.0), ratio=(0.75, 1.33), flip=0.5, statistics=Normalisation())
     step = make_train_step(
