@@ -1,5 +1,6 @@
 """Optimizers and schedules by name, all optax's."""
 
+import re
 from collections.abc import Callable
 
 import jax
@@ -9,7 +10,7 @@ import optax.contrib
 from jaxtyping import Array, Float
 
 from p10k_jax.models.functional import Tree
-from p10k_jax.training.patterns import Rules, assign, check_patterns, table
+from p10k_jax.training.patterns import Rules, assign, check_patterns, path_name, table
 
 Schedule = Callable[[Array | int], Float[Array, ""]]
 
@@ -84,6 +85,8 @@ def make_optimizer(
     *,
     weight_decay: float,
     no_decay: tuple[str, ...] = (),
+    layer_decay: float = 1.0,
+    rates: Rules = (),
     clip_norm: float = 0.0,
     b1: float = 0.9,
     b2: float = 0.999,
@@ -99,19 +102,79 @@ def make_optimizer(
         params: Arrays or shapes.
         weight_decay: Coefficient.
         no_decay: Patterns of parameters without decay; one that matches nothing is an error.
+        layer_decay: In (0, 1]: the rate of every layer is that of the next one times this (Clark et al., arXiv
+            2003.10555; Bao et al., arXiv 2106.08254); head and last norm have the full one. See `layer_numbers`.
+        rates: (pattern, factor) pairs on top, the first that matches counts; 0 freezes.
         clip_norm: Largest global gradient norm; 0 clips nothing.
         b1, b2: AdamW's. momentum: SGD's and Muon's.
 
     Raises:
-        ValueError: an unknown name, a pattern that matches nothing.
+        ValueError: an unknown name, a pattern that matches nothing, a factor out of range.
     """
     if name not in OPTIMIZERS:
         raise ValueError(f"Unknown optimizer {name!r}. Known: {', '.join(OPTIMIZERS)}.")
+    if not 0 < layer_decay <= 1:
+        raise ValueError(f"optimizer.layer_decay={layer_decay} is outside (0, 1].")
+    if any(factor < 0 for _, factor in rates):
+        raise ValueError(f"optimizer.rates={rates}: a factor is negative.")
     rules: Rules = [(pattern, False) for pattern in no_decay]
     check_patterns(rules, params, setting="optimizer.no_decay")
+    check_patterns(rates, params, setting="optimizer.rates")
     mask = assign(rules, params, True)
     update = OPTIMIZERS[name](schedule, weight_decay=weight_decay, mask=mask, b1=b1, b2=b2, momentum=momentum)
     if clip_norm:
         update = optax.chain(optax.clip_by_global_norm(clip_norm), update)
-    named = assign([(pattern, "no decay") for pattern in no_decay], params, f"decay {weight_decay}")
-    return update, table(named, params)
+    factors = _rate_factors(params, layer_decay, rates)
+    if any(factor != 1 for factor in jax.tree.leaves(factors)):
+        update = optax.chain(update, _scale_each(factors))
+    decays = assign([(pattern, "no decay") for pattern in no_decay], params, f"decay {weight_decay}")
+    return update, table(jax.tree.map(_description, factors, decays), params)
+
+
+def layer_numbers(params: Tree) -> tuple[Tree, int]:
+    """For every parameter the number of its layer, and the number of layers, as timm counts them.
+
+    0 is everything before the first block; every block is one layer; what follows them (norm, pooling, head) is the
+    last one.
+    """
+    names = [path_name(path) for path, _ in jax.tree.leaves_with_path(params)]
+    blocks = sorted({block for name in names if (block := _block(name))})
+    last = len(blocks) + 1
+
+    def number(name: str) -> int:
+        if block := _block(name):
+            return blocks.index(block) + 1
+        return last if name.split(".")[0] in _AFTER_THE_BLOCKS else 0
+
+    return jax.tree.unflatten(jax.tree.structure(params), [number(name) for name in names]), last + 1
+
+
+def _block(name: str) -> tuple[int, ...]:
+    """`blocks.3.attn...` -> (3,), `layer2.0.conv1...` -> (2, 0), anything else -> ()."""
+    match = re.match(r"(?:blocks\.|layer)(\d+)\.(?:(\d+)\.)?", name)
+    return tuple(int(group) for group in match.groups() if group) if match else ()
+
+
+_AFTER_THE_BLOCKS = ("norm", "fc_norm", "attn_pool", "gem_pool", "head", "fc")
+
+
+def _rate_factors(params: Tree, layer_decay: float, rates: Rules) -> Tree:
+    numbers, layers = layer_numbers(params)
+    factors = assign(rates, params, 1.0)
+    return jax.tree.map(lambda number, factor: factor * layer_decay ** (layers - 1 - number), numbers, factors)
+
+
+def _scale_each(factors: Tree) -> optax.GradientTransformation:
+    """Updates times fixed factors; the decay within them too, as torch's parameter groups have it."""
+
+    def scale(updates, params=None):
+        del params
+        return jax.tree.map(lambda update, factor: update * factor, updates, factors)
+
+    return optax.stateless(scale)
+
+
+def _description(factor: float, decay: str) -> str:
+    if factor == 0:
+        return "frozen"
+    return decay if factor == 1 else f"{decay}, rate x {factor:.3g}"

@@ -7,7 +7,8 @@ import numpy as np
 import optax
 import pytest
 
-from p10k_jax.training.optimizer import make_optimizer, warmup_cosine
+from p10k_jax.models import create
+from p10k_jax.training.optimizer import layer_numbers, make_optimizer, warmup_cosine
 
 PARAMS = {"fc": {"kernel": jnp.array([[1.0, -2.0]]), "bias": jnp.array([0.5, 0.25])}}
 GRADIENTS = {"fc": {"kernel": jnp.array([[0.3, 0.1]]), "bias": jnp.array([-0.2, 0.4])}}
@@ -83,6 +84,42 @@ def test_muon_moves_hidden_kernels_along_their_polar_factor_and_all_else_as_nest
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), moves["muon"], moves["adamw"])
 
 
+def test_layers_are_numbered_as_timm_numbers_them():
+    vit = create("vit-Ti/16", num_classes=3, image_size=32)
+    numbers, layers = layer_numbers(jax.eval_shape(vit.init, jax.random.key(0))[0])
+    assert layers == 14
+    assert numbers["blocks"]["10"]["attn"]["qkv"]["kernel"] == 11
+    assert (numbers["cls_token"], numbers["pos_embed"], numbers["patch_embed"]["proj"]["bias"]) == (0, 0, 0)
+    assert (numbers["norm"]["scale"], numbers["head"]["bias"]) == (13, 13)
+    resnet = create("resnet-18", num_classes=3, image_size=32)
+    numbers, layers = layer_numbers(jax.eval_shape(resnet.init, jax.random.key(0))[0])
+    assert (layers, numbers["bn1"]["scale"], numbers["fc"]["bias"]) == (10, 0, 9)
+    assert [numbers[f"layer{i}"][j]["conv1"]["kernel"] for i in (1, 2, 3, 4) for j in "01"] == [*range(1, 9)]
+
+
+def test_rates_by_layer_and_by_pattern():
+    params = {
+        "blocks": {str(i): {"kernel": jnp.full((2, 3), 1.0 + i)} for i in range(2)},
+        "head": {"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2)},
+        "pos_embed": jnp.ones((1, 4, 3)),
+    }
+    gradients = jax.tree.map(lambda leaf: jnp.cos(jnp.arange(leaf.size, dtype=jnp.float32)).reshape(leaf.shape), params)
+    settings = {"weight_decay": 0.1, "layer_decay": 0.5, "rates": (("bias$", 3.0), ("pos_embed", 0.0))}
+    optimizer, text = make_optimizer("adamw", constant(0.01), params, **settings)
+    moves, _ = optimizer.update(gradients, optimizer.init(params), params)
+    factors = {"blocks": {"0": {"kernel": 0.25}, "1": {"kernel": 0.5}}, "head": {"kernel": 1.0, "bias": 3.0}}
+    factors["pos_embed"] = 0.0
+
+    def alone(value, gradient, factor):  # torch's parameter groups: one optimizer a group
+        group = optax.adamw(0.01 * factor, weight_decay=0.1)
+        return group.update(gradient, group.init(value), value)[0]
+
+    expected = jax.tree.map(alone, params, gradients, factors)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-12), moves, expected)
+    assert "decay 0.1, rate x 0.25:    1 leaves,             6 parameters, e.g. blocks.0.kernel" in text
+    assert "frozen:    1 leaves,            12 parameters, e.g. pos_embed" in text
+
+
 def test_clipping_bounds_the_global_norm():
     optimizer, _ = make_optimizer("sgd", constant(1.0), PARAMS, weight_decay=0.0, clip_norm=0.01, momentum=0.0)
     moved = jax.tree.map(lambda a, b: a - b, PARAMS, run(optimizer, 1))
@@ -96,6 +133,12 @@ def test_table_tells_who_decays():
 
 
 def test_bad_settings():
+    with pytest.raises(ValueError, match=r"optimizer\.layer_decay=0\.0 is outside"):
+        make_optimizer("adamw", constant(1.0), PARAMS, weight_decay=0.0, layer_decay=0.0)
+    with pytest.raises(ValueError, match=r"optimizer\.rates: pattern 'gamma' matches no parameter"):
+        make_optimizer("adamw", constant(1.0), PARAMS, weight_decay=0.0, rates=(("gamma", 0.0),))
+    with pytest.raises(ValueError, match=r"optimizer\.rates=.*a factor is negative"):
+        make_optimizer("adamw", constant(1.0), PARAMS, weight_decay=0.0, rates=(("fc", -1.0),))
     with pytest.raises(ValueError, match=r"Unknown optimizer 'adam'. Known: adamw, muon, sgd"):
         make_optimizer("adam", constant(1.0), PARAMS, weight_decay=0.0)
     with pytest.raises(ValueError, match=r"optimizer\.no_decay: pattern 'gamma\$' matches no parameter.*fc\.bias"):
