@@ -38,6 +38,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.augment.crop_scale = (0.25, 1.0)  # area of the random crop
     config.augment.crop_ratio = (3 / 4, 4 / 3)  # width / height of the random crop
     config.augment.flip = 0.5
+    config.augment.jitter = (0.0, 0.0, 0.0)  # strengths of brightness, contrast, saturation; 0.4 is usual
 
     config.model = ConfigDict()
     config.model.name = ""  # see python -c "from p10k_jax.models import known_names; print(known_names())"

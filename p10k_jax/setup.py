@@ -155,6 +155,7 @@ def make_training_views(config: ConfigDict) -> Views:
         scale=tuple(config.augment.crop_scale),
         ratio=tuple(config.augment.crop_ratio),
         flip=config.augment.flip,
+        jitter=tuple(config.augment.jitter),
         statistics=normalisation(config),
     )
 

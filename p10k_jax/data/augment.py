@@ -72,6 +72,35 @@ def crop_and_resize(canvas: UInt8[Array, "s s 3"], box: Float[Array, "4"], size:
     return jnp.clip(resized, 0.0, 255.0)
 
 
+def colour_jitter(
+    key: PRNGKeyArray, image: Float[Array, "n n 3"], *, strengths: tuple[float, float, float]
+) -> Float[Array, "n n 3"]:
+    """Random brightness, contrast and saturation, in this order; as Pillow's `ImageEnhance` and torchvision blend.
+
+    Args:
+        key: Of this row.
+        image: 0..255.
+        strengths: Of the three; a factor is drawn from [1 - strength, 1 + strength], not below 0.
+
+    Returns:
+        The picture, clipped to 0..255 after each.
+    """
+    least = jnp.maximum(0.0, 1.0 - jnp.asarray(strengths))
+    factors = jax.random.uniform(key, (3,), minval=least, maxval=1.0 + jnp.asarray(strengths))
+    for factor, target in zip(factors, (jnp.zeros_like, _mean_grey, _grey), strict=True):
+        image = jnp.clip(target(image) + factor * (image - target(image)), 0.0, 255.0)
+    return image
+
+
+def _grey(image: Float[Array, "n n 3"]) -> Float[Array, "n n 1"]:
+    """Luma of ITU-R 601."""
+    return image @ jnp.array([[0.299], [0.587], [0.114]])
+
+
+def _mean_grey(image: Float[Array, "n n 3"]) -> Float[Array, ""]:
+    return _grey(image).mean()
+
+
 def normalise(images: Float[Array, "b n n 3"], statistics: Normalisation) -> Float[Array, "b n n 3"]:
     """0..255 to zero mean and unit variance a channel."""
     mean, std = jnp.asarray(statistics.mean) * 255.0, jnp.asarray(statistics.std) * 255.0
@@ -88,11 +117,16 @@ def training_views(
     ratio: tuple[float, float],
     flip: float,
     statistics: Normalisation,
+    jitter: tuple[float, float, float] = (0.0, 0.0, 0.0),
 ) -> Views:
-    """Random-resized crop, horizontal flip with probability `flip`, normalise: `(key, canvases, aspects) -> images`.
+    """Random-resized crop, horizontal flip with probability `flip`, colour jitter, normalise.
 
-    Raises ValueError for a scale outside 0 < least <= largest <= 1, a ratio outside 0 < least <= largest, or a
-    probability outside 0..1.
+    Returns:
+        `(key, canvases, aspects) -> images`.
+
+    Raises:
+        ValueError: a scale outside 0 < least <= largest <= 1, a ratio outside 0 < least <= largest, a probability
+            outside 0..1, or jitter that is not three strengths of at least 0.
     """
     if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
         raise ValueError(f"augment.crop_scale={scale} must be two areas with 0 < least <= largest <= 1.")
@@ -100,11 +134,14 @@ def training_views(
         raise ValueError(f"augment.crop_ratio={ratio} must be two ratios with 0 < least <= largest.")
     if not 0 <= flip <= 1:
         raise ValueError(f"augment.flip={flip} must be a probability, 0..1.")
+    if len(jitter) != 3 or min(jitter) < 0:
+        raise ValueError(f"augment.jitter={jitter} must be three strengths of at least 0.")
 
     def view(key, canvas, aspect):
         key_box, key_flip = jax.random.split(key)
         image = crop_and_resize(canvas, random_resized_crop_box(key_box, aspect, scale=scale, ratio=ratio), image_size)
-        return jnp.where(jax.random.bernoulli(key_flip, flip), image[:, ::-1], image)
+        image = jnp.where(jax.random.bernoulli(key_flip, flip), image[:, ::-1], image)
+        return colour_jitter(jax.random.fold_in(key, 2), image, strengths=jitter) if any(jitter) else image
 
     def views(key, canvases, aspects):
         keys = jax.random.split(key, len(canvases))

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageEnhance
 
 from p10k_jax.data import augment
 
@@ -101,6 +101,36 @@ def test_flip_is_a_mirror_image():
     plain = views(flip=0.0, **whole)(jax.random.key(0), canvases, aspects)
     mirrored = views(flip=1.0, **whole)(jax.random.key(0), canvases, aspects)
     np.testing.assert_allclose(mirrored[0], plain[0][:, ::-1], atol=1e-6)
+
+
+def test_colour_jitter_equals_pillows_enhancers():
+    image = Image.fromarray(RANDOM.randint(0, 256, (40, 40, 3)).astype(np.uint8))
+    strengths = (0.6, 0.3, 1.5)
+    for seed in range(4):
+        ours = augment.colour_jitter(
+            jax.random.key(seed), jnp.asarray(np.asarray(image), jnp.float32), strengths=strengths
+        )
+        least, most = np.maximum(0, 1 - np.array(strengths)), 1 + np.array(strengths)
+        factors = jax.random.uniform(jax.random.key(seed), (3,), minval=least, maxval=most)
+        theirs = image
+        for factor, enhancer in zip(
+            factors, (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color), strict=True
+        ):
+            theirs = enhancer(theirs).enhance(float(factor))
+        # Pillow rounds to whole levels after each step, up to half a level each, and saturation enlarges that.
+        np.testing.assert_allclose(ours, np.asarray(theirs), atol=4)
+        assert np.abs(np.asarray(theirs, np.float32) - np.asarray(image)).mean() > 5
+
+
+def test_views_are_jittered_as_configured():
+    canvases, aspects = jnp.asarray(CANVAS)[None], jnp.ones(1)
+    whole = {"scale": (1.0, 1.0), "ratio": (1.0, 1.0), "flip": 0.0}
+    plain, none = (views(**whole, **more)(jax.random.key(0), canvases, aspects) for more in ({}, {"jitter": (0, 0, 0)}))
+    np.testing.assert_array_equal(plain, none)
+    jittered = views(**whole, jitter=(0.4, 0.4, 0.4))(jax.random.key(0), canvases, aspects)
+    assert float(jnp.abs(jittered - plain).mean()) > 0.01
+    with pytest.raises(ValueError, match=r"augment\.jitter=\(0\.1, -1\) must be three"):
+        views(jitter=(0.1, -1))
 
 
 def test_evaluation_view_of_the_whole_canvas_is_the_canvas_normalised():
