@@ -3,6 +3,9 @@
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+# What weight decay leaves alone in a ViT: everything but kernels. One pattern, for no ViT has all of these.
+VIT_NO_DECAY = (r"(bias|scale|gamma|cls_token|reg_token|pos_embed|latent|gem_pool\.p)$",)
+
 
 def duration(**given: float) -> ConfigDict:
     """A length in one of four units; see `p10k_jax.training.duration`."""

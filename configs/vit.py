@@ -28,7 +28,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         for option in ("width", "depth", "heads"):
             config.model.options[option] = placeholder(int)
         config.model.options.mlp_ratio = placeholder(float)
-    config.optimizer.no_decay = (r"bias$", r"norm\d?\.scale$", r"cls_token$", r"pos_embed$")
+    config.optimizer.no_decay = common.VIT_NO_DECAY
     config.optimizer.name = "muon"
     config.optimizer.momentum = 0.95
     config.ema_decay = 0.999
