@@ -50,7 +50,7 @@ def create(name: str, *, num_classes: int, image_size: int, dtype: jnp.dtype = j
 
     Args:
         name: One of `known_names()`, for example `vit-S/16` or `resnet-50`.
-        num_classes: Number of classes, at least 1.
+        num_classes: Number of classes; 0 gives the embedding instead of logits.
         image_size: Side of the square input in pixels.
         dtype: What the forward pass computes in; parameters and logits are float32.
         **options: Passed to the module, over the values that the name stands for; see `VisionTransformer` and `ResNet`.
@@ -58,8 +58,8 @@ def create(name: str, *, num_classes: int, image_size: int, dtype: jnp.dtype = j
     Raises:
         ValueError: an unknown name (the message lists the known ones), an unknown option, a size that does not fit.
     """
-    if num_classes < 1:
-        raise ValueError(f"num_classes={num_classes}: a classifier needs at least one class.")
+    if num_classes < 0:
+        raise ValueError(f"num_classes={num_classes}: give a number of classes, or 0 for the embedding.")
     module, settings = _resolve(name)
     if "image_size" in settings:
         settings["image_size"] = image_size

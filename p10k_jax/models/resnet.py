@@ -90,7 +90,8 @@ class ResNet(nnx.Module):
     """ResNet classifier.
 
     Args:
-        num_classes: Width of the head; the head starts at zero, so the first loss is exactly log(num_classes).
+        num_classes: Width of the head; the head starts at zero, so the first loss is exactly log(num_classes). 0 makes
+            none: the model then gives the embedding.
         blocks: Number of blocks in each of the four stages.
         bottleneck: Bottleneck blocks (50 layers and more) or basic ones (18, 34).
         dtype: What the trunk computes in. Parameters, batch statistics, head and logits are float32.
@@ -118,8 +119,9 @@ class ResNet(nnx.Module):
                 c_in = channels * (4 if bottleneck else 1)
             setattr(self, f"layer{stage + 1}", nnx.List(layer))
         # In float32: among thousands of look-alike classes bfloat16's eight bits make ties of one image in twenty.
-        self.fc = nnx.Linear(c_in, num_classes, kernel_init=_zeros, bias_init=_zeros, dtype=jnp.float32, rngs=rngs)
-        self.dtype = dtype
+        if num_classes:
+            self.fc = nnx.Linear(c_in, num_classes, kernel_init=_zeros, bias_init=_zeros, dtype=jnp.float32, rngs=rngs)
+        self.num_classes, self.dtype = num_classes, dtype
 
     def features(self, images: Float[Array, "b h w 3"], *, train: bool = False) -> Float[Array, "b d"]:
         """The spatially averaged embedding that the head classifies."""
@@ -136,4 +138,5 @@ class ResNet(nnx.Module):
     ) -> Float[Array, "b c"]:
         """Normalised images to float32 logits. With `train` the batch's statistics normalise and are remembered."""
         del key  # nothing is left to chance
-        return self.fc(self.features(images, train=train))
+        features = self.features(images, train=train)
+        return self.fc(features) if self.num_classes else features.astype(jnp.float32)

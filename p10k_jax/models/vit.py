@@ -239,7 +239,8 @@ class VisionTransformer(nnx.Module):
     """ViT classifier.
 
     Args:
-        num_classes: Width of the head; the head starts at zero, so the first loss is exactly log(num_classes).
+        num_classes: Width of the head; the head starts at zero, so the first loss is exactly log(num_classes). 0 makes
+            none: the model then gives the embedding.
         image_size: Side of the square input in pixels; a multiple of `patch_size`.
         patch_size: Side of a patch in pixels.
         width, depth, heads, mlp_ratio: The transformer's shape; `heads` divides `width`.
@@ -323,7 +324,9 @@ class VisionTransformer(nnx.Module):
         elif pool == "gem":
             self.gem_pool = GemPool()
         # In float32: among thousands of look-alike classes bfloat16's eight bits make ties of one image in twenty.
-        self.head = _linear(width, num_classes, dtype=jnp.float32, rngs=rngs, kernel_init=_zeros)
+        if num_classes:
+            self.head = _linear(width, num_classes, dtype=jnp.float32, rngs=rngs, kernel_init=_zeros)
+        self.num_classes = num_classes
         self.pool, self.prefix, self.embed_prefix, self.dtype = pool, prefix, embed_prefix, dtype
         self.class_token, self.pre_norm, self.drop_path = class_token, pre_norm, drop_path
 
@@ -361,7 +364,8 @@ class VisionTransformer(nnx.Module):
         """Normalised images to float32 logits; training with a `drop_path` needs a `key`."""
         if train and self.drop_path and key is None:
             raise ValueError("drop_path needs a key in training.")
-        return self.head(self.features(images, key if train else None))
+        features = self.features(images, key if train else None)
+        return self.head(features) if self.num_classes else features.astype(jnp.float32)
 
 
 def _check_sizes(image_size: int, patch_size: int, width: int, heads: int) -> None:

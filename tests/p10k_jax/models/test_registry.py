@@ -42,8 +42,8 @@ def test_bad_options():
         create("vit-Ti/8", num_classes=3, image_size=32, width=100)
     with pytest.raises(ValueError, match=r"pool='max' is unknown"):
         create("vit-Ti/8", num_classes=3, image_size=32, pool="max")
-    with pytest.raises(ValueError, match="num_classes=0"):
-        create("vit-Ti/8", num_classes=0, image_size=32)
+    with pytest.raises(ValueError, match="num_classes=-1"):
+        create("vit-Ti/8", num_classes=-1, image_size=32)
 
 
 SMALL = {"vit-Ti/8": {"width": 48, "depth": 2}, "resnet-18": {"blocks": (1, 1, 1, 1)}}

@@ -1,0 +1,93 @@
+"""A model by itself: what it is, or what it makes of an array with the weights of a file.
+
+    python -m p10k_jax.models vit_small_patch14_dinov2 --image_size=518
+    python -m p10k_jax.models vit_base_patch16_224 --weights=model.safetensors --input=X.npy --output=Y.npy
+
+X is float32[B, H, W, 3], square and normalised; Y becomes float32: the logits, or the pooled embedding where the file
+holds no classifier. So anyone can hold a checkpoint here against its source.
+"""
+
+import argparse
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from p10k_jax.files import write_bytes
+from p10k_jax.models.pretrained import HEADS, fit_tensors, read_tensors
+from p10k_jax.models.registry import create, known_names
+
+
+def describe(name: str, image_size: int, num_classes: int) -> str:
+    """Parameters and the forward pass's floating-point operations for one image; nothing is computed."""
+    model = create(name, num_classes=num_classes, image_size=image_size)
+    params, batch_stats = jax.eval_shape(model.init, jax.random.key(0))
+    image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
+    cost = jax.jit(model.apply).lower(params, batch_stats, image).cost_analysis()
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
+    return (
+        f"{name} at {image_size} pixels, {num_classes} classes\n"
+        f"  parameters  {parameters:,}\n"
+        f"  forward     {cost['flops'] / 1e9:.2f} GFLOP an image (a multiply and an add are two)\n"
+        f"known: {', '.join(known_names())}"
+    )
+
+
+def forward(name: str, weights: Path, images: np.ndarray) -> tuple[np.ndarray, str]:
+    """Logits of `images` (or embeddings, for a file without a classifier), and what was loaded.
+
+    Raises:
+        ValueError: images of another shape or kind, or weights that do not fit.
+    """
+    if images.ndim != 4 or images.shape[1] != images.shape[2] or images.shape[3] != 3:
+        raise ValueError(f"--input has shape {images.shape}; float32[B, H, H, 3] is needed.")
+    if images.dtype != np.float32:
+        raise ValueError(f"--input is {images.dtype}; normalised float32 is needed.")
+    tensors = read_tensors(weights)
+    classifier = next((tensors[f"{head}.weight"] for head in HEADS if f"{head}.weight" in tensors), None)
+    num_classes = 0 if classifier is None else len(classifier)
+    model = create(name, num_classes=num_classes, image_size=images.shape[1])
+    params, batch_stats = jax.eval_shape(model.init, jax.random.key(0))
+    template = {"params": params, "batch_stats": batch_stats}
+    fit = fit_tensors(tensors, template, prefix_tokens=model.prefix_tokens)
+    # float32 in earnest: GPUs and TPUs multiply in fewer bits unless told.
+    with jax.default_matmul_precision("highest"):
+        logits, _ = jax.jit(model.apply)(fit.weights["params"], fit.weights.get("batch_stats", {}), images)
+    return np.asarray(logits), str(fit) + ("" if num_classes else "\nno classifier in the file: embeddings")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status: 0, or 2 for bad input."""
+    parser = argparse.ArgumentParser(
+        prog="python -m p10k_jax.models", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("name", help="a timm model name, or ours")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help=".safetensors in timm's names")
+    parser.add_argument("--input", type=Path, metavar="X.npy", help="with --weights")
+    parser.add_argument("--output", type=Path, metavar="Y.npy", help="with --weights")
+    parser.add_argument("--image_size", type=int, default=224, help="pixels, without --weights")
+    parser.add_argument("--num_classes", type=int, default=1000, help="without --weights")
+    flags = parser.parse_args(arguments)
+    try:
+        if flags.weights is None:
+            print(describe(flags.name, flags.image_size, flags.num_classes))
+            return 0
+        if flags.input is None or flags.output is None:
+            raise ValueError("--weights needs --input=X.npy and --output=Y.npy.")
+        logits, report = forward(flags.name, flags.weights, np.load(flags.input, allow_pickle=False))
+        buffer = io.BytesIO()
+        np.save(buffer, logits)
+        write_bytes(flags.output, buffer.getvalue())
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{report}\n{flags.output}: float32{list(logits.shape)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
