@@ -125,7 +125,11 @@ def plan(config: ConfigDict, workdir: Path) -> Run:
 
     def init() -> State:
         start = fit.weights if (fit := load()) else {}
-        placed = jax.device_put(start, same_part(shardings, start))
+        # A host gives its devices their shards alone; `device_put` would gather every array whole over all hosts.
+        placed = jax.tree.map(
+            lambda value, sharding: jax.make_array_from_callback(value.shape, sharding, lambda part: value[part]),
+            *(start, same_part(shardings, start)),
+        )
         return jax.jit(initial, out_shardings=shardings)(placed)
 
     parameters = sum(leaf.size for leaf in jax.tree.leaves(params))

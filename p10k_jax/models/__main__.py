@@ -54,6 +54,8 @@ def forward(name: str, weights: Path, images: np.ndarray) -> tuple[np.ndarray, s
     params, batch_stats = jax.eval_shape(model.init, jax.random.key(0))
     template = {"params": params, "batch_stats": batch_stats}
     fit = fit_tensors(tensors, template, prefix_tokens=model.prefix_tokens)
+    if fit.new:
+        raise ValueError(f"{weights} lacks {', '.join(fit.new)}; the output would not be that of the checkpoint.")
     # float32 in earnest: GPUs and TPUs multiply in fewer bits unless told.
     with jax.default_matmul_precision("highest"):
         logits, _ = jax.jit(model.apply)(fit.weights["params"], fit.weights.get("batch_stats", {}), images)

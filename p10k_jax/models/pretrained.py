@@ -39,7 +39,8 @@ class Fit(NamedTuple):
 
     def __str__(self) -> str:
         size = sum(leaf.size for leaf in jax.tree.leaves(self.weights))
-        lines = [f"{len(self.loaded) + len(self.resized)} tensors, {size:,} parameters and statistics loaded"]
+        head = ", the classifier among them" if any(path.split(".")[0] in HEADS for path in self.loaded) else ""
+        lines = [f"{len(self.loaded) + len(self.resized)} tensors, {size:,} parameters and statistics loaded{head}"]
         lines += [f"{what}: {', '.join(names)}" for what, names in self._told() if names]
         return "\n".join(lines)
 
@@ -61,10 +62,7 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
             "read. Convert it where you trust it: safetensors.torch.save_file(state_dict, 'x.safetensors')."
         )
     try:
-        with (
-            jax.default_device(jax.local_devices(backend="cpu")[0]),
-            safetensors.safe_open(path, framework="flax") as file,  # "numpy" knows no bfloat16
-        ):
+        with safetensors.safe_open(path, framework="numpy") as file:
             return {name: np.asarray(file.get_tensor(name), np.float32) for name in file.keys()}  # noqa: SIM118
     except safetensors.SafetensorError as error:
         raise ValueError(f"model.weights={path} is damaged or cut short ({error}); fetch it again.") from error
@@ -80,8 +78,8 @@ def fit_tensors(
 ) -> Fit:
     """Fits a state dict to a model.
 
-    The classifier is taken where its shape is the model's and made anew otherwise. Position tables of another grid are
-    resampled. All else must be there and be used, but for what the patterns allow.
+    The classifier is taken where all of it has the model's shape and made anew otherwise. Position tables of another
+    grid are resampled. All else must be there and be used, but for what the patterns allow.
 
     Args:
         tensors: timm's names, torch's layout.
@@ -91,9 +89,12 @@ def fit_tensors(
         left_over: Patterns of tensors that may stay unused.
 
     Raises:
-        ValueError: a tensor that is missing, left over or of another shape; all are listed, with the way out.
+        ValueError: a tensor that is missing, left over or of another shape (all are listed, with the way out), or a
+            pattern that is no regular expression.
     """
     tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")}
+    new, left_over = (_compiled(patterns, setting) for patterns, setting in ((new, "new"), (left_over, "left_over")))
+    foreign = _foreign_heads(tensors, template)
     weights, loaded, resized, made, problems = {}, [], [], [], []
     for full_path, leaf in tree_paths(template).items():
         path = full_path.partition(".")[2]
@@ -101,13 +102,15 @@ def fit_tensors(
         value = tensors.pop(name, None)
         if value is not None:
             value = to_ours(path, value)
-        if value is not None and value.shape == leaf.shape:
+        if path.split(".")[0] in foreign:
+            made.append(path)
+        elif value is not None and value.shape == leaf.shape:
             weights[full_path] = value
             loaded.append(path)
         elif value is not None and name == "pos_embed" and value.shape[2:] == leaf.shape[2:]:
             weights[full_path] = resize_positions(value, leaf.shape[1], prefix_tokens=prefix_tokens)
             resized.append(f"{path} {value.shape[1]} -> {leaf.shape[1]}")
-        elif path.split(".")[0] in HEADS or (value is None and _any(new, path)):
+        elif value is None and _any(new, path):
             made.append(path)
         elif value is None:
             problems.append(f"missing {name}: the model's {path} {leaf.shape}; model.weights_new allows it by pattern")
@@ -159,8 +162,26 @@ def same_part(tree: Tree, part: Tree) -> Tree:
     return {key: same_part(tree[key], value) if isinstance(value, dict) else tree[key] for key, value in part.items()}
 
 
-def _any(patterns: Iterable[str], text: str) -> bool:
-    return any(re.search(pattern, text) for pattern in patterns)
+def _foreign_heads(tensors: Mapping[str, np.ndarray], template: Tree) -> set[str]:
+    """The model's heads that the file has not, or has with other shapes."""
+    foreign = set()
+    for full_path, leaf in tree_paths(template).items():
+        path = full_path.partition(".")[2]
+        tensor = tensors.get(timm_name(path))
+        if path.split(".")[0] in HEADS and (tensor is None or to_ours(path, tensor).shape != leaf.shape):
+            foreign.add(path.split(".")[0])
+    return foreign
+
+
+def _compiled(patterns: Iterable[str], setting: str) -> list[re.Pattern]:
+    try:
+        return [re.compile(pattern) for pattern in patterns]
+    except re.error as error:
+        raise ValueError(f"model.weights_{setting}: {error.pattern!r} is no regular expression: {error}.") from error
+
+
+def _any(patterns: Iterable[re.Pattern], text: str) -> bool:
+    return any(pattern.search(text) for pattern in patterns)
 
 
 def _nested(flat: Mapping[str, np.ndarray]) -> Tree:

@@ -25,14 +25,13 @@ _TIMM_FAMILIES = {
     "": {},
     "dinov2": {"layer_scale": 1e-5},
     "siglip": {"class_token": False, "pool": "map"},
-    "siglip_gap": {"class_token": False, "pool": "avg"},
     "clip": {"pre_norm": True, "norm_epsilon": 1e-5},
     "clip_quickgelu": {"pre_norm": True, "norm_epsilon": 1e-5, "activation": "quick_gelu"},
 }
 # DINOv2's giant is not the giant of Zhai et al.
 _DINOV2_GIANT = {"width": 1536, "heads": 24, "mlp_ratio": 2 * 2.66667, "activation": "swiglu"}
 _TIMM_VIT_NAME = re.compile(
-    r"vit_(?P<size>[a-z0-9]+)_patch(?P<patch>[0-9]+)(_reg(?P<registers>[0-9]+))?(_(?P<family>[a-z][a-z0-9_]*?))?(_[0-9]+)?(\..+)?"
+    r"vit_(?P<size>[a-z0-9]+)_patch(?P<patch>[0-9]+)(_reg(?P<registers>[0-9]+))?(_(?P<family>[a-z][a-z0-9_]*?))?(_(?P<pixels>[0-9]+))?(\..+)?"
 )
 
 _VIT_NAME = re.compile(r"vit-(?P<size>[A-Za-z0-9]+)/(?P<patch>[1-9][0-9]*)")
@@ -84,11 +83,16 @@ def _timm_vit(match: re.Match) -> dict | None:
     settings = _options(VisionTransformer) | shape | _TIMM_FAMILIES[family]
     if family == "dinov2" and match["size"] == "giant":
         settings |= _DINOV2_GIANT
-    if family.startswith("siglip") and match["size"] == "so400m" and match["patch"] == "16":
+    if family == "siglip" and _of_siglips_tanh(match["size"], match["patch"], match["pixels"]):
         settings["activation"] = "gelu_tanh"
     if match["registers"]:
         settings |= {"registers": int(match["registers"]), "embed_prefix": False}
     return settings | {"image_size": 0, "patch_size": int(match["patch"])}
+
+
+def _of_siglips_tanh(size: str, patch: str, pixels: str | None) -> bool:
+    """Whether timm gives that SigLIP, most of which have the exact GELU, its tanh approximation."""
+    return (size, patch) in (("base", "32"), ("so400m", "16")) or (size, patch, pixels) == ("large", "16", "512")
 
 
 def _options(module: type[nnx.Module]) -> dict:

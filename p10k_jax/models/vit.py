@@ -212,15 +212,17 @@ class AttentionPool(nnx.Module):
 
 
 class GemPool(nnx.Module):
-    """Generalised mean over tokens or pixels with a learned power (Radenovic et al., arXiv 1711.02512)."""
+    """Generalised mean over tokens with a learned power (Radenovic et al., arXiv 1711.02512); what is below 1e-6, all
+    negative values among it, counts as 1e-6."""
 
     def __init__(self):
         self.p = nnx.Param(jnp.full((1,), 3.0, jnp.float32))
 
     def __call__(self, tokens: Float[Array, "b n d"]) -> Float[Array, "b d"]:
         power = self.p[...]
-        clipped = jnp.maximum(tokens.astype(jnp.float32), 1e-6)
-        return ((clipped**power).mean(axis=1) ** (1 / power)).astype(tokens.dtype)
+        logarithms = jnp.log(jnp.maximum(tokens.astype(jnp.float32), 1e-6))  # of powers, float32 would run out
+        mean = jax.nn.logsumexp(power * logarithms, axis=1) - jnp.log(tokens.shape[1])
+        return jnp.exp(mean / power).astype(tokens.dtype)
 
 
 def sincos_positions(width: int, rows: int, columns: int) -> np.ndarray:

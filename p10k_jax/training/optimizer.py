@@ -64,7 +64,7 @@ def _muon(schedule: Schedule, *, weight_decay: float, mask: Tree, b1: float, b2:
 
 
 def _matrices(params: Tree) -> Tree:
-    """Which kernels are matrices between hidden layers, and along which axes; None for all others."""
+    """The axes along which kernels are matrices; None for the head's and for all that are no kernels."""
 
     def dimension_numbers(path, leaf):
         names = [entry.key for entry in path]
@@ -96,15 +96,16 @@ def make_optimizer(
 
     Args:
         name: `adamw` (Loshchilov & Hutter, arXiv 1711.05101; decoupled decay times the rate), `sgd` (Nesterov), or
-            `muon` (Jordan, 2024; Liu et al., arXiv 2502.16982) for the kernels between hidden layers, a convolution's
-            as a matrix from its window to its channels, with Nesterov's AdamW for all else.
+            `muon` (Jordan, 2024; Liu et al., arXiv 2502.16982) for all kernels but the head's, a convolution's as a
+            matrix from its window to its channels and a fused projection as one, with Nesterov's AdamW for all else.
         schedule: Step to learning rate.
         params: Arrays or shapes.
         weight_decay: Coefficient.
         no_decay: Patterns of parameters without decay; one that matches nothing is an error.
         layer_decay: In (0, 1]: the rate of every layer is that of the next one times this (Clark et al., arXiv
-            2003.10555; Bao et al., arXiv 2106.08254); head and last norm have the full one. See `layer_numbers`.
-        rates: (pattern, factor) pairs on top, the first that matches counts; 0 freezes.
+            2003.10555; Bao et al., arXiv 2106.08254); the head has the full one. See `layer_numbers`.
+        rates: (pattern, factor) pairs on top, the first that matches counts; 0 freezes (but not
+            BatchNorm's running statistics).
         clip_norm: Largest global gradient norm; 0 clips nothing.
         b1, b2: AdamW's. momentum: SGD's and Muon's.
 
@@ -115,16 +116,21 @@ def make_optimizer(
         raise ValueError(f"Unknown optimizer {name!r}. Known: {', '.join(OPTIMIZERS)}.")
     if not 0 < layer_decay <= 1:
         raise ValueError(f"optimizer.layer_decay={layer_decay} is outside (0, 1].")
-    if any(factor < 0 for _, factor in rates):
-        raise ValueError(f"optimizer.rates={rates}: a factor is negative.")
+    for rule in rates:
+        if not (
+            isinstance(rule, tuple | list) and len(rule) == 2 and isinstance(rule[1], int | float) and rule[1] >= 0
+        ):
+            raise ValueError(f"optimizer.rates: {rule!r} is no pair of a pattern and a factor of at least 0.")
     rules: Rules = [(pattern, False) for pattern in no_decay]
     check_patterns(rules, params, setting="optimizer.no_decay")
     check_patterns(rates, params, setting="optimizer.rates")
     mask = assign(rules, params, True)
     update = OPTIMIZERS[name](schedule, weight_decay=weight_decay, mask=mask, b1=b1, b2=b2, momentum=momentum)
+    factors = _rate_factors(params, layer_decay, rates)
     if clip_norm:
         update = optax.chain(optax.clip_by_global_norm(clip_norm), update)
-    factors = _rate_factors(params, layer_decay, rates)
+    if not all(jax.tree.leaves(factors)):  # what is frozen does not count in the norm either
+        update = optax.chain(_scale_each(jax.tree.map(lambda factor: float(factor > 0), factors)), update)
     if any(factor != 1 for factor in jax.tree.leaves(factors)):
         update = optax.chain(update, _scale_each(factors))
     decays = assign([(pattern, "no decay") for pattern in no_decay], params, f"decay {weight_decay}")
@@ -134,8 +140,8 @@ def make_optimizer(
 def layer_numbers(params: Tree) -> tuple[Tree, int]:
     """For every parameter the number of its layer, and the number of layers, as timm counts them.
 
-    0 is everything before the first block; every block is one layer; what follows them (norm, pooling, head) is the
-    last one.
+    0 is everything before the first block; every block is one layer; a ViT's `norm` and `norm_pre` belong to the last
+    block; pooling, `fc_norm` and head are the last layer.
     """
     names = [path_name(path) for path, _ in jax.tree.leaves_with_path(params)]
     blocks = sorted({block for name in names if (block := _block(name))})
@@ -144,6 +150,8 @@ def layer_numbers(params: Tree) -> tuple[Tree, int]:
     def number(name: str) -> int:
         if block := _block(name):
             return blocks.index(block) + 1
+        if name.startswith("norm"):
+            return last - 1
         return last if name.split(".")[0] in _AFTER_THE_BLOCKS else 0
 
     return jax.tree.unflatten(jax.tree.structure(params), [number(name) for name in names]), last + 1
@@ -155,7 +163,7 @@ def _block(name: str) -> tuple[int, ...]:
     return tuple(int(group) for group in match.groups() if group) if match else ()
 
 
-_AFTER_THE_BLOCKS = ("norm", "fc_norm", "attn_pool", "gem_pool", "head", "fc")
+_AFTER_THE_BLOCKS = ("fc_norm", "attn_pool", "gem_pool", "head", "fc")
 
 
 def _rate_factors(params: Tree, layer_decay: float, rates: Rules) -> Tree:

@@ -70,7 +70,7 @@ def test_half_precision_is_read_as_it_is_meant(tmp_path):
 def test_another_number_of_classes_makes_the_head_alone_anew(given):
     model, tree = template(num_classes=5)
     tensors = tensors_of(tree)
-    tensors["head.weight"], tensors["head.bias"] = np.ones((9, 24)), np.ones(9)
+    tensors["head.weight"] = np.ones((given or 5, 24))  # of 9 classes; the bias of 5 is then not kept either
     if given is None:
         del tensors["head.weight"], tensors["head.bias"]
     fit = fit_tensors(tensors, tree, prefix_tokens=model.prefix_tokens)
@@ -108,6 +108,8 @@ def test_what_does_not_fit_is_listed_with_the_way_out():
     assert "left over mask_token (1, 24); model.weights_left_over allows" in message
     assert "blocks.0.attn.qkv.weight has shape (24, 30) in our layout, the model's blocks.0.attn.qkv.kernel" in message
     tensors["blocks.0.attn.qkv.weight"] = np.zeros((72, 24))
+    with pytest.raises(ValueError, match=r"model\.weights_new: '\(' is no regular expression"):
+        fit_tensors(tensors, tree, new=["("])
     fit = fit_tensors(tensors, tree, new=[r"norm2\.bias$"], left_over=["mask_token"])
     assert (fit.new, fit.left_over) == (("blocks.1.norm2.bias",), ("mask_token",))
 

@@ -46,6 +46,29 @@ def test_bad_options():
         create("vit-Ti/8", num_classes=-1, image_size=32)
 
 
+@pytest.mark.parametrize(
+    ("name", "same"),
+    [
+        ("vit_base_patch32_siglip_256", True),
+        ("vit_large_patch16_siglip_512", True),
+        ("vit_so400m_patch16_siglip_384", True),
+        ("vit_large_patch16_siglip_384", False),
+        ("vit_so400m_patch14_siglip_384", False),
+    ],
+)
+def test_some_siglips_have_the_tanh_gelu(name, same):
+    options = {"width": 24, "depth": 1, "heads": 3, "patch_size": 8}
+    model, tanh = (
+        create(n, num_classes=0, image_size=16, **options, **more)
+        for n, more in ((name, {}), (name, {"activation": "gelu_tanh"}))
+    )
+    params, _ = jax.jit(model.init)(jax.random.key(0))
+    params = jax.tree.map(lambda leaf: leaf + 0.5 * jax.random.normal(jax.random.key(leaf.size), leaf.shape), params)
+    images = jnp.asarray(np.random.RandomState(0).randn(2, 16, 16, 3), jnp.float32)
+    difference = float(jnp.abs(model.apply(params, {}, images)[0] - tanh.apply(params, {}, images)[0]).max())
+    assert (difference == 0) == same
+
+
 SMALL = {"vit-Ti/8": {"width": 48, "depth": 2}, "resnet-18": {"blocks": (1, 1, 1, 1)}}
 
 
