@@ -221,7 +221,7 @@ def test_a_run_starts_from_the_weights_of_a_file_and_resumes_without_it(finished
     safetensors.numpy.save_file(tensors, file)
     config = tiny_config(tiny_data, **{"model.weights": str(file), "duration.steps": 4, "ema_decay": 0.9})
     run = plan(config.copy_and_resolve_references(), tmp_path / "workdir")
-    assert "newly made: head.kernel" in run.summary
+    assert "newly made: head.bias, head.kernel" in run.summary
     state = run.init()
     for weights in (state["params"], state["ema"]["params"]):
         np.testing.assert_array_equal(weights["head"]["kernel"], 0)
