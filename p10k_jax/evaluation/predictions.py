@@ -42,8 +42,8 @@ def make_predict_step(model: Model, views: Views, *, num_classes: int) -> Predic
 
     def predict_step(params: Tree, batch_stats: Tree, batch: Batch) -> dict[str, Array]:
         images = views(jax.random.key(0), batch["image"], batch["aspect"])
-        logits, _ = model.apply(params, batch_stats, images)
-        scores, labels = jax.lax.top_k(jax.nn.softmax(logits[:, :num_classes]), min(TOP, num_classes))
+        outputs, _ = model.apply(params, batch_stats, images)
+        scores, labels = jax.lax.top_k(jax.nn.softmax(outputs.logits[:, :num_classes]), min(TOP, num_classes))
         kept = {key: batch[key] for key in ("index", "label", "group", "mask")}
         return kept | {"top_labels": labels.astype(jnp.int32), "top_scores": scores}
 

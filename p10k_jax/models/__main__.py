@@ -18,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from p10k_jax.files import write_bytes
-from p10k_jax.models.pretrained import HEADS, fit_tensors, read_tensors
+from p10k_jax.models.heads import HEAD_PARTS
+from p10k_jax.models.pretrained import fit_tensors, read_tensors
 from p10k_jax.models.registry import create, known_names
 
 
@@ -48,7 +49,7 @@ def forward(name: str, weights: Path, images: np.ndarray) -> tuple[np.ndarray, s
     if images.dtype != np.float32:
         raise ValueError(f"--input is {images.dtype}; normalised float32 is needed.")
     tensors = read_tensors(weights)
-    classifier = next((tensors[f"{head}.weight"] for head in HEADS if f"{head}.weight" in tensors), None)
+    classifier = next((tensors[f"{head}.weight"] for head in HEAD_PARTS if f"{head}.weight" in tensors), None)
     num_classes = 0 if classifier is None else len(classifier)
     model = create(name, num_classes=num_classes, image_size=images.shape[1])
     params, batch_stats = jax.eval_shape(model.init, jax.random.key(0))
@@ -58,8 +59,8 @@ def forward(name: str, weights: Path, images: np.ndarray) -> tuple[np.ndarray, s
         raise ValueError(f"{weights} lacks {', '.join(fit.new)}; the output would not be that of the checkpoint.")
     # float32 in earnest: GPUs and TPUs multiply in fewer bits unless told.
     with jax.default_matmul_precision("highest"):
-        logits, _ = jax.jit(model.apply)(fit.weights["params"], fit.weights.get("batch_stats", {}), images)
-    return np.asarray(logits), str(fit) + ("" if num_classes else "\nno classifier in the file: embeddings")
+        outputs, _ = jax.jit(model.apply)(fit.weights["params"], fit.weights.get("batch_stats", {}), images)
+    return np.asarray(outputs.logits), str(fit) + ("" if num_classes else "\nno classifier in the file: embeddings")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array
+
+from p10k_jax.models.heads import Outputs
 
 Tree = dict[str, Any]
 
@@ -20,14 +22,14 @@ class Model(NamedTuple):
 
     Attributes:
         init: `key -> (params, batch_stats)`, float32 nested dicts. Works under `jax.eval_shape` and `jax.jit`.
-        apply: `(params, batch_stats, images float[b,h,w,3], train=bool, key=None) -> (logits float32[b,c],
-            batch_stats)`. Images are already normalised. Without `train` the statistics come back unchanged and the key
-            is unused; with it, `key` draws what a model leaves to chance.
+        apply: `(params, batch_stats, images float[b,h,w,3], train=bool, key=None) -> (Outputs, batch_stats)`. Images
+            are already normalised. Without `train` the statistics come back unchanged and the key is unused; with it,
+            `key` draws what a model leaves to chance.
         prefix_tokens: How many of a ViT's positions belong to class and register tokens; 0 without positions.
     """
 
     init: Callable[[Array], tuple[Tree, Tree]]
-    apply: Callable[..., tuple[Float[Array, "b c"], Tree]]
+    apply: Callable[..., tuple[Outputs, Tree]]
     prefix_tokens: int = 0
 
 
@@ -64,9 +66,9 @@ def functional(make: Callable[[nnx.Rngs], nnx.Module]) -> Model:
 
     def apply(
         params: Tree, batch_stats: Tree, images: Array, *, train: bool = False, key: Array | None = None
-    ) -> tuple[Array, Tree]:
+    ) -> tuple[Outputs, Tree]:
         module = nnx.merge(graph, _replace(abstract_params, params), _replace(abstract_stats, batch_stats))
-        logits = module(images, train=train, key=key)
-        return logits, to_tree(nnx.state(module, nnx.BatchStat)) if train else batch_stats
+        outputs = module(images, train=train, key=key)
+        return outputs, to_tree(nnx.state(module, nnx.BatchStat)) if train else batch_stats
 
     return Model(init, apply, getattr(abstract, "prefix_positions", 0))

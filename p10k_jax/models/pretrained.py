@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import safetensors
-from jaxtyping import Float
 
 from p10k_jax.models.functional import Tree
+from p10k_jax.models.heads import HEAD_PARTS
 from p10k_jax.models.state_dict import timm_name, to_ours, tree_paths
-
-HEADS = ("head", "fc")
+from p10k_jax.models.vit import resample_positions
 
 
 class Fit(NamedTuple):
@@ -39,7 +39,7 @@ class Fit(NamedTuple):
 
     def __str__(self) -> str:
         size = sum(leaf.size for leaf in jax.tree.leaves(self.weights))
-        head = ", the classifier among them" if any(path.split(".")[0] in HEADS for path in self.loaded) else ""
+        head = ", the classifier among them" if any(path.split(".")[0] in HEAD_PARTS for path in self.loaded) else ""
         lines = [f"{len(self.loaded) + len(self.resized)} tensors, {size:,} parameters and statistics loaded{head}"]
         lines += [f"{what}: {', '.join(names)}" for what, names in self._told() if names]
         return "\n".join(lines)
@@ -108,7 +108,8 @@ def fit_tensors(
             weights[full_path] = value
             loaded.append(path)
         elif value is not None and name == "pos_embed" and value.shape[2:] == leaf.shape[2:]:
-            weights[full_path] = resize_positions(value, leaf.shape[1], prefix_tokens=prefix_tokens)
+            side = math.isqrt(leaf.shape[1] - prefix_tokens)
+            weights[full_path] = np.asarray(resample_positions(jnp.asarray(value), prefix_tokens, side, side))
             resized.append(f"{path} {value.shape[1]} -> {leaf.shape[1]}")
         elif value is None and _any(new, path):
             made.append(path)
@@ -117,36 +118,12 @@ def fit_tensors(
         else:
             problems.append(f"{name} has shape {value.shape} in our layout, the model's {path} {leaf.shape}")
     for name in tensors:
-        if not _any(left_over, name) and name.split(".")[0] not in HEADS:
+        if not _any(left_over, name) and name.split(".")[0] not in HEAD_PARTS:
             problems.append(f"left over {name} {tensors[name].shape}; model.weights_left_over allows it by pattern")
     if problems:
         listed = "\n  ".join(problems[:20] + ([f"and {len(problems) - 20} more"] if len(problems) > 20 else []))
         raise ValueError(f"The weights do not fit the model; is it the right architecture?\n  {listed}")
     return Fit(_nested(weights), tuple(loaded), tuple(resized), tuple(made), tuple(tensors))
-
-
-def resize_positions(
-    positions: Float[np.ndarray, "1 n d"], number: int, *, prefix_tokens: int
-) -> Float[np.ndarray, "1 m d"]:
-    """Learned positions of a square grid for another one, by antialiased bicubic resampling as timm does it.
-
-    Args:
-        positions: Of the prefix tokens, then of the patches in rows.
-        number: Positions wanted, with those of the prefix.
-        prefix_tokens: Their number; they stay as they are.
-
-    Raises:
-        ValueError: one of the two grids is not square.
-    """
-    sides = [math.isqrt(count - prefix_tokens) for count in (positions.shape[1], number)]
-    for side, count in zip(sides, (positions.shape[1], number), strict=True):
-        if side**2 != count - prefix_tokens:
-            raise ValueError(f"pos_embed: {count} positions less {prefix_tokens} prefix tokens make no square grid.")
-    prefix, grid = np.split(np.asarray(positions, np.float32), [prefix_tokens], axis=1)
-    width = positions.shape[2]
-    grid = grid.reshape(sides[0], sides[0], width)
-    resized = jax.image.resize(grid, (sides[1], sides[1], width), method="cubic", antialias=True)
-    return np.concatenate([prefix, np.asarray(resized).reshape(1, -1, width)], axis=1)
 
 
 def overlay(tree: Tree, part: Tree) -> Tree:
@@ -168,7 +145,7 @@ def _foreign_heads(tensors: Mapping[str, np.ndarray], template: Tree) -> set[str
     for full_path, leaf in tree_paths(template).items():
         path = full_path.partition(".")[2]
         tensor = tensors.get(timm_name(path))
-        if path.split(".")[0] in HEADS and (tensor is None or to_ours(path, tensor).shape != leaf.shape):
+        if path.split(".")[0] in HEAD_PARTS and (tensor is None or to_ours(path, tensor).shape != leaf.shape):
             foreign.add(path.split(".")[0])
     return foreign
 

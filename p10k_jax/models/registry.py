@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from p10k_jax.models.functional import Model, functional
+from p10k_jax.models.heads import LINEAR_HEAD, HeadSettings
 from p10k_jax.models.resnet import RESNET_SHAPES, ResNet
 from p10k_jax.models.vit import VIT_SHAPES, VisionTransformer
 
@@ -44,14 +45,23 @@ def known_names() -> tuple[str, ...]:
     return (*vits, *(f"resnet-{depth}" for depth in RESNET_SHAPES), *timm)
 
 
-def create(name: str, *, num_classes: int, image_size: int, dtype: jnp.dtype = jnp.float32, **options) -> Model:
+def create(
+    name: str,
+    *,
+    num_classes: int,
+    image_size: int,
+    head: HeadSettings = LINEAR_HEAD,
+    dtype: jnp.dtype = jnp.float32,
+    **options,
+) -> Model:
     """The model of that name as pure functions.
 
     Args:
         name: One of `known_names()`, for example `vit-S/16` or `resnet-50`.
         num_classes: Number of classes; 0 gives the embedding instead of logits.
         image_size: Side of the square input in pixels.
-        dtype: What the forward pass computes in; parameters and logits are float32.
+        head: What stands on the trunk: linear or cosine, with or without a neck and a group head.
+        dtype: What the trunk computes in; parameters and outputs are float32.
         **options: Passed to the module, over the values that the name stands for; see `VisionTransformer` and `ResNet`.
 
     Raises:
@@ -69,7 +79,7 @@ def create(name: str, *, num_classes: int, image_size: int, dtype: jnp.dtype = j
     settings |= options
 
     def make(rngs: nnx.Rngs) -> nnx.Module:
-        return module(num_classes=num_classes, dtype=dtype, rngs=rngs, **settings)
+        return module(num_classes=num_classes, head=head, dtype=dtype, rngs=rngs, **settings)
 
     return functional(make)
 
@@ -99,8 +109,7 @@ def _options(module: type[nnx.Module]) -> dict:
     """The options of a module that have a default."""
     parameters = inspect.signature(module.__init__).parameters.values()
     options = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
-    options.pop("dtype")
-    return options
+    return {name: value for name, value in options.items() if name not in ("head", "dtype")}
 
 
 def _resolve(name: str) -> tuple[type[nnx.Module], dict]:

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from p10k_jax.models.heads import LINEAR_HEAD, Classifier, HeadSettings
+
 
 class ResNetShape(NamedTuple):
     """Blocks in each of the four stages, and whether they are bottlenecks."""
@@ -86,15 +88,15 @@ class Block(nnx.Module):
         return nnx.relu(x + shortcut)
 
 
-class ResNet(nnx.Module):
+class ResNet(Classifier):
     """ResNet classifier.
 
     Args:
-        num_classes: Width of the head; the head starts at zero, so the first loss is exactly log(num_classes). 0 makes
-            none: the model then gives the embedding.
+        num_classes: Width of the head; 0 makes none: the model then gives the embedding.
         blocks: Number of blocks in each of the four stages.
         bottleneck: Bottleneck blocks (50 layers and more) or basic ones (18, 34).
-        dtype: What the trunk computes in. Parameters, batch statistics, head and logits are float32.
+        head: What stands on the trunk.
+        dtype: What the trunk computes in. Parameters, batch statistics, neck, heads and outputs are float32.
     """
 
     def __init__(
@@ -103,6 +105,7 @@ class ResNet(nnx.Module):
         num_classes: int,
         blocks: tuple[int, int, int, int],
         bottleneck: bool,
+        head: HeadSettings = LINEAR_HEAD,
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
@@ -118,13 +121,14 @@ class ResNet(nnx.Module):
                 layer.append(Block(c_in, channels, stride, bottleneck, **make))
                 c_in = channels * (4 if bottleneck else 1)
             setattr(self, f"layer{stage + 1}", nnx.List(layer))
-        # In float32: among thousands of look-alike classes bfloat16's eight bits make ties of one image in twenty.
-        if num_classes:
-            self.fc = nnx.Linear(c_in, num_classes, kernel_init=_zeros, bias_init=_zeros, dtype=jnp.float32, rngs=rngs)
-        self.num_classes, self.dtype = num_classes, dtype
+        self.add_heads(c_in, num_classes, head, path="fc", rngs=rngs)
+        self.dtype = dtype
 
-    def features(self, images: Float[Array, "b h w 3"], *, train: bool = False) -> Float[Array, "b d"]:
-        """The spatially averaged embedding that the head classifies."""
+    def features(
+        self, images: Float[Array, "b h w 3"], *, train: bool = False, key: PRNGKeyArray | None = None
+    ) -> Float[Array, "b d"]:
+        """The spatially averaged features."""
+        del key  # nothing is left to chance
         x = self.conv1(images.astype(self.dtype))
         x = nnx.relu(self.bn1(x, use_running_average=not train))
         x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=[(1, 1), (1, 1)])
@@ -132,11 +136,3 @@ class ResNet(nnx.Module):
             for block in layer:
                 x = block(x, train=train)
         return x.mean(axis=(1, 2))
-
-    def __call__(
-        self, images: Float[Array, "b h w 3"], *, train: bool = False, key: PRNGKeyArray | None = None
-    ) -> Float[Array, "b c"]:
-        """Normalised images to float32 logits. With `train` the batch's statistics normalise and are remembered."""
-        del key  # nothing is left to chance
-        features = self.features(images, train=train)
-        return self.fc(features) if self.num_classes else features.astype(jnp.float32)

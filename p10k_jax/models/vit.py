@@ -5,6 +5,7 @@ goes back to timm by name; see `p10k_jax.models.state_dict`.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -13,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
+
+from p10k_jax.models.heads import LINEAR_HEAD, Classifier, HeadSettings
 
 
 class ViTShape(NamedTuple):
@@ -71,6 +74,8 @@ class PatchProjection(nnx.Module):
     def __call__(self, images: Float[Array, "b h w 3"]) -> Float[Array, "b n d"]:
         b, h, w, c = images.shape
         p = self.patch_size
+        if h % p or w % p:
+            raise ValueError(f"Images of {h} x {w} pixels do not divide into patches of {p}.")
         patches = images.astype(self.dtype).reshape(b, h // p, p, w // p, p, c)
         patches = patches.transpose(0, 1, 3, 2, 4, 5).reshape(b, (h // p) * (w // p), p * p * c)
         kernel = self.kernel[...].astype(self.dtype).reshape(p * p * c, -1)
@@ -225,6 +230,28 @@ class GemPool(nnx.Module):
         return jnp.exp(mean / power).astype(tokens.dtype)
 
 
+def resample_positions(positions: Float[Array, "1 n d"], prefix: int, rows: int, columns: int) -> Float[Array, "1 m d"]:
+    """Positions of a square grid for one of `rows` by `columns`, by antialiased bicubic resampling as timm does it.
+
+    Args:
+        positions: Of the prefix tokens, then of the patches in rows.
+        prefix: Number of prefix tokens; theirs stay as they are.
+        rows, columns: Of patches.
+
+    Raises:
+        ValueError: the positions make no square grid.
+    """
+    count, width = positions.shape[1:]
+    side = math.isqrt(count - prefix)
+    if side**2 != count - prefix:
+        raise ValueError(f"pos_embed: {count} positions less {prefix} prefix tokens make no square grid.")
+    if (rows, columns) == (side, side):
+        return positions
+    grid = positions[:, prefix:].astype(jnp.float32).reshape(side, side, width)
+    grid = jax.image.resize(grid, (rows, columns, width), method="cubic", antialias=True)
+    return jnp.concatenate([positions[:, :prefix], grid.reshape(1, -1, width)], axis=1)
+
+
 def sincos_positions(width: int, rows: int, columns: int) -> np.ndarray:
     """Fixed two-dimensional sine-cosine positions (Chen et al., arXiv 2104.02057): float32[rows*columns, width].
 
@@ -237,13 +264,13 @@ def sincos_positions(width: int, rows: int, columns: int) -> np.ndarray:
     return np.concatenate([np.sin(x), np.cos(x), np.sin(y), np.cos(y)], axis=1).astype(np.float32)
 
 
-class VisionTransformer(nnx.Module):
+class VisionTransformer(Classifier):
     """ViT classifier.
 
     Args:
-        num_classes: Width of the head; the head starts at zero, so the first loss is exactly log(num_classes). 0 makes
-            none: the model then gives the embedding.
-        image_size: Side of the square input in pixels; a multiple of `patch_size`.
+        num_classes: Width of the head; 0 makes none: the model then gives the embedding.
+        image_size: Side in pixels of the square that the table of positions is for, a multiple of `patch_size`.
+            Pictures of another size, also oblong ones, have the table resampled for them as they pass.
         patch_size: Side of a patch in pixels.
         width, depth, heads, mlp_ratio: The transformer's shape; `heads` divides `width`.
         pool: `'token'` classifies the class token; `'avg'` the mean of the patch tokens, normalised after the mean
@@ -260,7 +287,8 @@ class VisionTransformer(nnx.Module):
         drop_path: Chance that the last block's residual branches are skipped for an image in training; that of the
             others rises to it linearly (stochastic depth; Huang et al., arXiv 1603.09382).
         norm_epsilon: Of every LayerNorm.
-        dtype: What the trunk computes in. Parameters, head and logits are float32.
+        head: What stands on the trunk.
+        dtype: What the trunk computes in. Parameters, neck, heads and outputs are float32.
 
     Raises:
         ValueError: a size that does not divide, an unknown name, or settings that exclude each other.
@@ -287,6 +315,7 @@ class VisionTransformer(nnx.Module):
         layer_scale: float = 0.0,
         drop_path: float = 0.0,
         norm_epsilon: float = 1e-6,
+        head: HeadSettings = LINEAR_HEAD,
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
@@ -325,32 +354,35 @@ class VisionTransformer(nnx.Module):
             self.attn_pool = AttentionPool(width, heads, mlp_ratio, **settings)
         elif pool == "gem":
             self.gem_pool = GemPool()
-        # In float32: among thousands of look-alike classes bfloat16's eight bits make ties of one image in twenty.
-        if num_classes:
-            self.head = _linear(width, num_classes, dtype=jnp.float32, rngs=rngs, kernel_init=_zeros)
-        self.num_classes = num_classes
+        self.add_heads(width, num_classes, head, rngs=rngs)
         self.pool, self.prefix, self.embed_prefix, self.dtype = pool, prefix, embed_prefix, dtype
         self.class_token, self.pre_norm, self.drop_path = class_token, pre_norm, drop_path
+        self.patch_size, self.grid = patch_size, grid
 
     def _embed(self, images: Float[Array, "b h w 3"]) -> Float[Array, "b n d"]:
         """Tokens with their positions: class token, registers, patches in rows."""
         tokens = self.patch_embed(images)
-        positions = self.pos_embed[...].astype(self.dtype)
+        rows, columns = (side // self.patch_size for side in images.shape[1:3])
+        positions = resample_positions(self.pos_embed[...], self.prefix_positions, rows, columns).astype(self.dtype)
         learned = [getattr(self, name)[...] for name in ("cls_token", "reg_token") if hasattr(self, name)]
         prefix = [jnp.broadcast_to(token, (len(images), *token.shape[1:])).astype(self.dtype) for token in learned]
         if self.embed_prefix:
             return jnp.concatenate([*prefix, tokens], axis=1) + positions
         return jnp.concatenate([*prefix, tokens + positions], axis=1)
 
-    def features(self, images: Float[Array, "b h w 3"], key: PRNGKeyArray | None = None) -> Float[Array, "b d"]:
-        """The pooled, normalised embedding that the head classifies; `key` draws the stochastic depth."""
+    def features(
+        self, images: Float[Array, "b h w 3"], *, train: bool = False, key: PRNGKeyArray | None = None
+    ) -> Float[Array, "b d"]:
+        """The pooled, normalised tokens; in training `key` draws the stochastic depth."""
+        if train and self.drop_path and key is None:
+            raise ValueError("drop_path needs a key in training.")
         tokens = self._embed(images)
         if self.pre_norm:
             tokens = self.norm_pre(tokens)
         rates = np.linspace(0.0, self.drop_path, len(self.blocks))
         for number, (block, rate) in enumerate(zip(self.blocks, rates, strict=True)):
             keep = jnp.ones((2, len(images)))
-            if key is not None and rate > 0:
+            if train and rate > 0:
                 keep = jax.random.bernoulli(jax.random.fold_in(key, number), 1 - rate, (2, len(images))) / (1 - rate)
             tokens = block(tokens, keep)
         if self.pool == "avg":
@@ -359,15 +391,6 @@ class VisionTransformer(nnx.Module):
         if self.pool == "token":
             return tokens[:, 0]
         return self.attn_pool(tokens) if self.pool == "map" else self.gem_pool(tokens[:, self.prefix :])
-
-    def __call__(
-        self, images: Float[Array, "b h w 3"], *, train: bool = False, key: PRNGKeyArray | None = None
-    ) -> Float[Array, "b c"]:
-        """Normalised images to float32 logits; training with a `drop_path` needs a `key`."""
-        if train and self.drop_path and key is None:
-            raise ValueError("drop_path needs a key in training.")
-        features = self.features(images, key if train else None)
-        return self.head(features) if self.num_classes else features.astype(jnp.float32)
 
 
 def _check_sizes(image_size: int, patch_size: int, width: int, heads: int) -> None:

@@ -55,8 +55,8 @@ def make_train_step(
         model_key = jax.random.fold_in(step_key, _OF_THE_MODEL)
 
         def mean_loss(params):
-            logits, batch_stats = model.apply(params, state["batch_stats"], images, train=True, key=model_key)
-            return loss(logits, batch["label"]).mean(), (logits, batch_stats)
+            outputs, batch_stats = model.apply(params, state["batch_stats"], images, train=True, key=model_key)
+            return loss(outputs.logits, batch["label"]).mean(), (outputs.logits, batch_stats)
 
         (value, (logits, batch_stats)), gradients = jax.value_and_grad(mean_loss, has_aux=True)(state["params"])
         updates, opt_state = optimizer.update(gradients, state["opt_state"], state["params"])

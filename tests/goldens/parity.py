@@ -68,9 +68,9 @@ def compare(name: str) -> tuple[int, int, float, float]:
     fit = fit_tensors(weights, template, prefix_tokens=ours.prefix_tokens)
     if fit.new or fit.left_over or fit.resized:
         raise ValueError(f"{name}: {fit}")
-    logits, _ = jax.jit(ours.apply)(fit.weights["params"], fit.weights.get("batch_stats", {}), image)
+    outputs, _ = jax.jit(ours.apply)(fit.weights["params"], fit.weights.get("batch_stats", {}), image)
     size = sum(leaf.size for leaf in jax.tree.leaves(params))
-    return side, size, float(expected.std()), float(np.abs(np.asarray(logits) - expected).max())
+    return side, size, float(expected.std()), float(np.abs(np.asarray(outputs.logits) - expected).max())
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def fixed(tree):
 @pytest.mark.parametrize("name", recipe.MODELS)
 def test_logits_equal_timm(name):
     model, params, batch_stats, images = build(name)
-    logits, _ = jax.jit(model.apply)(params, batch_stats, images)
+    logits = jax.jit(model.apply)(params, batch_stats, images)[0].logits
     expected = np.asarray(GOLDENS[name]["logits"])
     assert expected.std() > 0.1, "the golden must be able to fail"
     np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4)
@@ -43,8 +43,8 @@ def test_loss_and_gradients_equal_torch(name):
     model, params, batch_stats, images = build(name)
 
     def loss(params):
-        logits, new_stats = model.apply(params, batch_stats, images, train=True)
-        return -jax.nn.log_softmax(logits)[jnp.arange(recipe.BATCH), jnp.arange(recipe.BATCH)].mean(), new_stats
+        outputs, new_stats = model.apply(params, batch_stats, images, train=True)
+        return -jax.nn.log_softmax(outputs.logits)[jnp.arange(recipe.BATCH), jnp.arange(recipe.BATCH)].mean(), new_stats
 
     (value, batch_stats), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
     np.testing.assert_allclose(value, GOLDENS[name]["train_loss"], rtol=1e-4)

@@ -4,14 +4,16 @@ import json
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
 
 from p10k_jax.models import create
-from p10k_jax.models.pretrained import fit_tensors, overlay, read_tensors, resize_positions, same_part
+from p10k_jax.models.pretrained import fit_tensors, overlay, read_tensors, same_part
 from p10k_jax.models.state_dict import to_timm, tree_paths
+from p10k_jax.models.vit import resample_positions
 from tests.goldens import recipe
 
 POSITIONS = json.loads((Path(recipe.__file__).parent / "positions.json").read_text())
@@ -33,13 +35,13 @@ def tensors_of(tree):
 
 @pytest.mark.parametrize(("old", "new", "prefix"), recipe.GRIDS)
 def test_positions_are_resampled_as_timm_does(old, new, prefix):
-    ours = resize_positions(recipe.fixed_positions(old, prefix), new * new + prefix, prefix_tokens=prefix)
+    ours = resample_positions(jnp.asarray(recipe.fixed_positions(old, prefix)), prefix, new, new)
     np.testing.assert_allclose(ours, POSITIONS[f"{old},{new},{prefix}"], atol=2e-6)
 
 
 def test_positions_of_no_square_are_refused():
     with pytest.raises(ValueError, match=r"pos_embed: 12 positions less 1 prefix tokens make no square grid"):
-        resize_positions(np.zeros((1, 12, 4)), 10, prefix_tokens=1)
+        resample_positions(jnp.zeros((1, 12, 4)), 1, 3, 3)
 
 
 @pytest.mark.parametrize("name", ["vit-Ti/8", "resnet-18"])

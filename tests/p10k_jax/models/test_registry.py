@@ -65,7 +65,9 @@ def test_some_siglips_have_the_tanh_gelu(name, same):
     params, _ = jax.jit(model.init)(jax.random.key(0))
     params = jax.tree.map(lambda leaf: leaf + 0.5 * jax.random.normal(jax.random.key(leaf.size), leaf.shape), params)
     images = jnp.asarray(np.random.RandomState(0).randn(2, 16, 16, 3), jnp.float32)
-    difference = float(jnp.abs(model.apply(params, {}, images)[0] - tanh.apply(params, {}, images)[0]).max())
+    difference = float(
+        jnp.abs(model.apply(params, {}, images)[0].logits - tanh.apply(params, {}, images)[0].logits).max()
+    )
     assert (difference == 0) == same
 
 
@@ -81,9 +83,8 @@ def test_bfloat16_compute_keeps_float32_parameters_and_logits(name):
         params, batch_stats = jax.jit(model.init)(jax.random.key(0))
         head = "head" if "vit" in name else "fc"
         params[head]["kernel"] = jax.random.normal(jax.random.key(1), params[head]["kernel"].shape)
-        logits[dtype], new_stats = jax.jit(model.apply, static_argnames="train")(
-            params, batch_stats, images, train=True
-        )
+        outputs, new_stats = jax.jit(model.apply, static_argnames="train")(params, batch_stats, images, train=True)
+        logits[dtype] = outputs.logits
         for leaf in jax.tree.leaves((params, new_stats, logits[dtype])):
             assert leaf.dtype == jnp.float32
     scale = float(jnp.abs(logits[jnp.float32]).max())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from p10k_jax.models import create
-from p10k_jax.models.vit import GemPool, sincos_positions
+from p10k_jax.models.vit import GemPool, resample_positions, sincos_positions
 
 SMALL = {"width": 24, "depth": 3, "heads": 3}
 IMAGES = jnp.asarray(np.random.RandomState(0).randn(400, 8, 8, 3), jnp.float32)
@@ -24,12 +24,12 @@ def test_stochastic_depth_skips_branches_at_its_rate_and_keeps_the_mean():
     made, params = model(drop_path=0.4, layer_scale=1e-3)
     for block in params["blocks"].values():  # branches so small that the logits are linear in them
         block["ls1"]["gamma"] = block["ls2"]["gamma"] = jnp.full(24, 1e-3)
-    logits = jax.jit(made.apply, static_argnames="train")
-    whole, _ = logits(params, {}, IMAGES)
-    again, _ = logits(params, {}, IMAGES, key=jax.random.key(7))
+    apply = jax.jit(made.apply, static_argnames="train")
+    whole = apply(params, {}, IMAGES)[0].logits
+    again = apply(params, {}, IMAGES, key=jax.random.key(7))[0].logits
     np.testing.assert_array_equal(whole, again, err_msg="evaluation leaves nothing to chance")
     image = jnp.broadcast_to(IMAGES[:1], IMAGES.shape)
-    drawn = np.stack([logits(params, {}, image, train=True, key=jax.random.key(i))[0] for i in range(20)])
+    drawn = np.stack([apply(params, {}, image, train=True, key=jax.random.key(i))[0].logits for i in range(20)])
     drawn = drawn.reshape(-1, 5).astype(np.float64)
     # Blocks 2 and 3 are dropped with 0.2 and 0.4, each in two branches: 16 different sums.
     assert len(np.unique(np.round(drawn[:, 0], 6))) == 16
@@ -55,10 +55,10 @@ def test_generalised_mean_follows_its_definition(power):
 
 def test_generalised_mean_pools_patches_alone():
     made, params = model(pool="gem", registers=2)
-    logits, _ = made.apply(params, {}, IMAGES[:4])
+    logits = made.apply(params, {}, IMAGES[:4])[0].logits
     assert logits.shape == (4, 5)
     assert bool(jnp.isfinite(logits).all())
-    gradients = jax.grad(lambda params: made.apply(params, {}, IMAGES[:4])[0].sum())(params)
+    gradients = jax.grad(lambda params: made.apply(params, {}, IMAGES[:4])[0].logits.sum())(params)
     assert float(jnp.abs(gradients["gem_pool"]["p"]).max()) > 0
 
 
@@ -85,3 +85,22 @@ def test_sincos_positions_follow_the_paper():
 def test_bad_settings(options, message):
     with pytest.raises(ValueError, match=message):
         create("vit-Ti/8", num_classes=5, image_size=8, **SMALL | options)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"registers": 2, "embed_prefix": False}, {"class_token": False, "pool": "map"}]
+)
+def test_pictures_of_another_size_see_the_positions_that_loading_would_give(options):
+    made, params = model(**options)
+    larger = create("vit-Ti/8", num_classes=5, image_size=24, **SMALL, **options)
+    images = jnp.asarray(np.random.RandomState(1).randn(2, 24, 24, 3), jnp.float32)
+    resampled = resample_positions(params["pos_embed"], made.prefix_tokens, 3, 3)
+    expected = larger.apply(params | {"pos_embed": resampled}, {}, images)[0].logits
+    np.testing.assert_allclose(made.apply(params, {}, images)[0].logits, expected, atol=1e-6)
+
+
+def test_oblong_pictures_and_those_of_no_whole_number_of_patches():
+    made, params = model()
+    assert made.apply(params, {}, jnp.ones((2, 16, 32, 3)))[0].logits.shape == (2, 5)
+    with pytest.raises(ValueError, match="Images of 16 x 30 pixels do not divide into patches of 8"):
+        made.apply(params, {}, jnp.ones((2, 16, 30, 3)))
