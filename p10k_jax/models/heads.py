@@ -31,6 +31,7 @@ class HeadSettings(NamedTuple):
         subcentres: Weights a class of a cosine head, of which the nearest counts (Deng et al., "Sub-center ArcFace",
             ECCV 2020).
         scale: Of the cosines.
+        bias_start: What every bias of a linear classifier starts at; for a sigmoid loss about -log(classes).
         num_groups: Classes of the group head; 0 has none.
     """
 
@@ -39,6 +40,7 @@ class HeadSettings(NamedTuple):
     bnneck: bool = False
     subcentres: int = 1
     scale: float = 30.0
+    bias_start: float = 0.0
     num_groups: int = 0
 
 
@@ -69,11 +71,13 @@ def check_head(head: HeadSettings) -> None:
         raise ValueError(f"head.subcentres={head.subcentres} is for head.name='cosine', not {head.name!r}.")
 
 
-def _dense(features_in: int, features_out: int, rngs: nnx.Rngs, kernel_init=_zeros) -> nnx.Linear:
+def _dense(
+    features_in: int, features_out: int, rngs: nnx.Rngs, *, kernel_init=_zeros, bias_start: float = 0.0
+) -> nnx.Linear:
     # In float32: among thousands of look-alike classes bfloat16's eight bits make ties of one image in twenty.
-    return nnx.Linear(
-        features_in, features_out, kernel_init=kernel_init, bias_init=_zeros, dtype=jnp.float32, rngs=rngs
-    )
+    bias_init = nnx.initializers.constant(bias_start)
+    settings = {"kernel_init": kernel_init, "bias_init": bias_init, "dtype": jnp.float32}
+    return nnx.Linear(features_in, features_out, rngs=rngs, **settings)
 
 
 class Neck(nnx.Module):
@@ -82,7 +86,7 @@ class Neck(nnx.Module):
     def __init__(self, width: int, embedding_size: int, bnneck: bool, *, rngs: nnx.Rngs):
         self.projects, self.normalises = embedding_size > 0, bnneck
         if self.projects:
-            self.embedding = _dense(width, embedding_size, rngs, nnx.initializers.lecun_normal())
+            self.embedding = _dense(width, embedding_size, rngs, kernel_init=nnx.initializers.lecun_normal())
         if self.normalises:
             size = embedding_size or width
             self.norm = nnx.BatchNorm(size, momentum=0.9, epsilon=1e-5, use_bias=False, dtype=jnp.float32, rngs=rngs)
@@ -96,9 +100,9 @@ class Neck(nnx.Module):
 class PointwiseLinear(nnx.Module):
     """A dense layer whose kernel `[1, 1, d, c]` has the shape of a 1x1 convolution's, as timm's ResNetV2 stores it."""
 
-    def __init__(self, features_in: int, features_out: int, *, rngs: nnx.Rngs):
+    def __init__(self, features_in: int, features_out: int, *, bias_start: float, rngs: nnx.Rngs):
         self.kernel = nnx.Param(_zeros(rngs.params(), (1, 1, features_in, features_out), jnp.float32))
-        self.bias = nnx.Param(jnp.zeros((features_out,), jnp.float32))
+        self.bias = nnx.Param(jnp.full((features_out,), bias_start, jnp.float32))
 
     def __call__(self, features: Float[Array, "b d"]) -> Float[Array, "b c"]:
         return features @ self.kernel[0, 0] + self.bias[...]
@@ -141,7 +145,7 @@ class Classifier(nnx.Module):
         Args:
             width: Of `features`.
             num_classes: 0 makes no classifier.
-            head: What to make. A linear head starts at zero, so the first loss is exactly log(num_classes).
+            head: What to make. A linear head's weights start at zero: the first softmax loss is exactly log(classes).
             path: Where timm has the classifier: `'head'`, `'fc'`, or `'head.fc'` with a 1x1 convolution's kernel.
 
         Raises:
@@ -157,9 +161,9 @@ class Classifier(nnx.Module):
             if head.name == "cosine":
                 made = CosineHead(width, num_classes, subcentres=head.subcentres, scale=head.scale, rngs=rngs)
             elif len(self.head_path) > 1:
-                made = PointwiseLinear(width, num_classes, rngs=rngs)
+                made = PointwiseLinear(width, num_classes, bias_start=head.bias_start, rngs=rngs)
             else:
-                made = _dense(width, num_classes, rngs)
+                made = _dense(width, num_classes, rngs, bias_start=head.bias_start)
             for name in reversed(self.head_path[1:]):
                 made = _Holder(name, made)
             setattr(self, self.head_path[0], made)

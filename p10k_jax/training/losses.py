@@ -1,4 +1,9 @@
-"""Losses by name: logits and labels to one loss an example."""
+"""Losses by name: logits and labels to one loss an example.
+
+A mixed example (mixup, CutMix) has two labels, and its loss is the weighted mean of the two losses: for losses that are
+linear in the target, the softmax's and the sigmoid's, that is the loss of the mixed target; a margin or a focus stays
+with the label that it belongs to.
+"""
 
 import functools
 from collections.abc import Callable
@@ -8,7 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from p10k_jax.models.heads import Outputs
+
 Loss = Callable[[Float[Array, "b c"], Int[Array, " b"]], Float[Array, " b"]]
+Objective = Callable[[Outputs, Int[Array, " b"], Int[Array, " b"]], Float[Array, " b"]]
+_Transform = Callable[[Float[Array, "b c"], Int[Array, " b"]], Float[Array, "b c"]]
 
 
 def softmax_cross_entropy(
@@ -26,17 +35,94 @@ def softmax_cross_entropy(
     return -(1 - label_smoothing) * of_label - label_smoothing * log_probabilities.mean(axis=1)
 
 
-LOSSES = {"softmax": softmax_cross_entropy}
+def sigmoid_cross_entropy(
+    logits: Float[Array, "b c"], labels: Int[Array, " b"], *, label_smoothing: float = 0.0
+) -> Float[Array, " b"]:
+    """The sum over classes of binary cross-entropies (Beyer et al., arXiv 2006.07159), the targets smoothed as above.
+
+    Logits of zero make it `c * log(2)`: start the classifier's bias at about `-log(c)` (`head.bias_start`).
+    """
+    of_label = jnp.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
+    expected = (1 - label_smoothing) * of_label + label_smoothing * logits.mean(axis=1)
+    return jax.nn.softplus(logits).sum(axis=1) - expected
+
+
+def focal_cross_entropy(
+    logits: Float[Array, "b c"], labels: Int[Array, " b"], *, focal_gamma: float, label_smoothing: float = 0.0
+) -> Float[Array, " b"]:
+    """Cross-entropy in which each class's term is weighted by `(1 - probability) ** focal_gamma` (Lin et al., arXiv
+    1708.02002, eq. 4, of the softmax): what is already known counts less. `focal_gamma` is at least 0."""
+    log_probabilities = jax.nn.log_softmax(logits)
+    # Where a probability reaches one, a power below one would have no finite derivative.
+    unknown = jnp.maximum(-jnp.expm1(log_probabilities), 1e-6)
+    terms = -(unknown**focal_gamma) * log_probabilities
+    of_label = jnp.take_along_axis(terms, labels[:, None], axis=1)[:, 0]
+    return (1 - label_smoothing) * of_label + label_smoothing * terms.mean(axis=1)
+
+
+LOSSES = {"softmax": softmax_cross_entropy, "sigmoid": sigmoid_cross_entropy, "focal": focal_cross_entropy}
+
+
+def _arcface(cosine: Float[Array, " b"], margin: Float[Array, " b"]) -> Float[Array, " b"]:
+    # sin of an angle of 0 or pi has no finite derivative; a cosine may pass 1 by rounding.
+    sine = jnp.sqrt(jnp.maximum(1 - jnp.square(cosine), 1e-7))
+    moved = cosine * jnp.cos(margin) - sine * jnp.sin(margin)
+    # Behind pi the cosine would rise again: go on falling in a straight line there, as the authors' code does.
+    return jnp.where(cosine > -jnp.cos(margin), moved, cosine - margin * jnp.sin(margin))
+
+
+def _cosface(cosine: Float[Array, " b"], margin: Float[Array, " b"]) -> Float[Array, " b"]:
+    return cosine - margin
+
+
+MARGINS = {"arcface": _arcface, "cosface": _cosface}
+
+
+def with_margin(
+    logits: Float[Array, "b c"], labels: Int[Array, " b"], *, kind: str, margins: Float[Array, " c"], scale: float
+) -> Float[Array, "b c"]:
+    """The logits with the label's made worse by a margin.
+
+    Args:
+        logits: `scale` times cosines, of a cosine head.
+        labels: In 0..c-1.
+        kind: `'arcface'` adds the margin to the angle (Deng et al., arXiv 1801.07698, eq. 3), `'cosface'` takes it from
+            the cosine (Wang et al., arXiv 1801.09414, eq. 4).
+        margins: Of every class: radians (below pi / 2), or cosine.
+        scale: The head's.
+    """
+    of_label = jnp.arange(logits.shape[1]) == labels[:, None]
+    # Not a scatter: this way nothing leaves its device where the classes are split over devices.
+    cosine = jnp.where(of_label, logits, 0).sum(axis=1) / scale
+    moved = scale * MARGINS[kind](cosine, margins[labels])
+    return jnp.where(of_label, moved[:, None], logits)
+
+
+def class_margins(
+    class_counts: Int[np.ndarray, " c"], *, size: float, by_frequency: tuple[float, ...]
+) -> Float[np.ndarray, " c"]:
+    """A margin a class: `size`, or where `by_frequency` is (a, b, c): `a * n ** -b + c` for a class with n training
+    images (dynamic margins; Ha et al., arXiv 2010.05350), so that rare classes keep more room."""
+    if not by_frequency:
+        return np.full(len(class_counts), size, np.float32)
+    a, b, c = by_frequency
+    return (a * np.maximum(class_counts, 1.0) ** -b + c).astype(np.float32)
 
 
 def make_loss(
     name: str,
     *,
     label_smoothing: float = 0.0,
+    focal_gamma: float = 2.0,
     logit_adjustment: float = 0.0,
+    class_weight_power: float = 0.0,
+    margin: str = "",
+    margin_size: float = 0.3,
+    margin_by_frequency: tuple[float, ...] = (),
+    scale: float | None = None,
     class_counts: Int[np.ndarray, " c"] | None = None,
 ) -> Loss:
-    """The loss of that name.
+    """The loss of that name, and what is asked for around it: margin, logit adjustment, the loss, weights, in this order.
 
     Logit adjustment adds `logit_adjustment * log(frequency)` to the logits while training, and to nothing afterwards:
     the model then learns what tells classes apart and leaves their frequencies to the loss. At 1 it is the loss whose
@@ -46,23 +132,97 @@ def make_loss(
     Args:
         name: Of `LOSSES`.
         label_smoothing: In [0, 1).
-        logit_adjustment: At least 0; 0 is none.
-        class_counts: Training images of every class; needed for an adjustment. A class without any counts as one.
+        focal_gamma: Of `focal`; at least 0.
+        logit_adjustment: At least 0; 0 is none. Not for `sigmoid`, whose classes do not compete.
+        class_weight_power: The loss of an image counts `n ** -power` for a class with n training images, over its mean
+            over the split; 0 is none, 1 makes all classes count alike.
+        margin: Of `MARGINS`, or '' for none.
+        margin_size, margin_by_frequency: See `class_margins`.
+        scale: Of the cosine head that the logits come from; needed for a margin.
+        class_counts: Training images of every class; needed for all that goes by frequency. A class without any counts
+            as one with one.
 
     Raises:
         ValueError: an unknown name, or a value outside its range.
     """
+    _check(
+        name,
+        label_smoothing=label_smoothing,
+        focal_gamma=focal_gamma,
+        logit_adjustment=logit_adjustment,
+        class_weight_power=class_weight_power,
+        class_counts=class_counts,
+    )
+    settings = {"label_smoothing": label_smoothing} | ({"focal_gamma": focal_gamma} if name == "focal" else {})
+    base = functools.partial(LOSSES[name], **settings)
+    transforms: list[_Transform] = []
+    if margin:
+        transforms.append(_margin(margin, margin_size, tuple(margin_by_frequency), scale, class_counts))
+    counts = None if class_counts is None else np.maximum(class_counts, 1)
+    if logit_adjustment:
+        adjustment = (logit_adjustment * np.log(counts / counts.sum())).astype(np.float32)
+        transforms.append(lambda logits, labels: logits + adjustment)
+    weights = None
+    if class_weight_power:
+        rarity = counts**-class_weight_power
+        weights = jnp.asarray(rarity * counts.sum() / (counts * rarity).sum(), jnp.float32)
+
+    def loss(logits: Float[Array, "b c"], labels: Int[Array, " b"]) -> Float[Array, " b"]:
+        for transform in transforms:
+            logits = transform(logits, labels)
+        losses = base(logits, labels)
+        return losses if weights is None else losses * weights[labels]
+
+    return loss
+
+
+def _check(name: str, *, class_counts, **values: float) -> None:
     if name not in LOSSES:
         raise ValueError(f"Unknown loss {name!r}. Known: {', '.join(LOSSES)}.")
-    if not 0 <= label_smoothing < 1:
-        raise ValueError(f"label_smoothing={label_smoothing} is outside [0, 1).")
-    if logit_adjustment < 0:
-        raise ValueError(f"logit_adjustment={logit_adjustment} is negative.")
-    loss = functools.partial(LOSSES[name], label_smoothing=label_smoothing)
-    if not logit_adjustment:
-        return loss
+    if not 0 <= values["label_smoothing"] < 1:
+        raise ValueError(f"loss.label_smoothing={values['label_smoothing']} is outside [0, 1).")
+    for setting in ("focal_gamma", "logit_adjustment", "class_weight_power"):
+        if not values[setting] >= 0:
+            raise ValueError(f"loss.{setting}={values[setting]} is negative.")
+    for setting in ("logit_adjustment", "class_weight_power"):
+        if values[setting] and class_counts is None:
+            raise ValueError(f"loss.{setting}={values[setting]} needs class_counts.")
+    if values["logit_adjustment"] and name == "sigmoid":
+        raise ValueError("loss.logit_adjustment is for a softmax; loss.name='sigmoid' has loss.class_weight_power.")
+
+
+def _margin(kind: str, size: float, by_frequency: tuple[float, ...], scale: float | None, class_counts) -> _Transform:
+    if kind not in MARGINS:
+        raise ValueError(f"loss.margin={kind!r} is unknown; known: {', '.join(MARGINS)}, or '' for none.")
+    if scale is None:
+        raise ValueError(f"loss.margin={kind!r} needs head.name='cosine'.")
+    if len(by_frequency) not in (0, 3):
+        raise ValueError(f"loss.margin_by_frequency={by_frequency} must be (a, b, c), or () for the same of all.")
     if class_counts is None:
-        raise ValueError(f"logit_adjustment={logit_adjustment} needs class_counts.")
-    frequencies = np.maximum(class_counts, 1) / np.maximum(class_counts, 1).sum()
-    adjustment = (logit_adjustment * np.log(frequencies)).astype(np.float32)
-    return lambda logits, labels: loss(logits + adjustment, labels)
+        raise ValueError(f"loss.margin={kind!r} needs class_counts.")
+    margins = class_margins(class_counts, size=size, by_frequency=by_frequency)
+    if not (margins.min() >= 0 and margins.max() < np.pi / 2):
+        raise ValueError(f"loss.margin={kind!r}: margins from {margins.min():.3g} to {margins.max():.3g}; 0 to pi / 2.")
+    return functools.partial(with_margin, kind=kind, margins=jnp.asarray(margins), scale=scale)
+
+
+def make_objective(loss: Loss, *, group_weight: float = 0.0) -> Objective:
+    """What training makes small: `(outputs, labels, groups) -> float32[b]`.
+
+    Args:
+        loss: Of the classifier.
+        group_weight: Of the group head's cross-entropy beside it; 0 leaves the head out.
+
+    Raises:
+        ValueError: a negative weight.
+    """
+    if not group_weight >= 0:
+        raise ValueError(f"loss.group_weight={group_weight} is negative.")
+
+    def objective(outputs: Outputs, labels: Int[Array, " b"], groups: Int[Array, " b"]) -> Float[Array, " b"]:
+        losses = loss(outputs.logits, labels)
+        if group_weight:
+            losses = losses + group_weight * softmax_cross_entropy(outputs.group_logits, groups)
+        return losses
+
+    return objective
