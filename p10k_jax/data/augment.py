@@ -1,10 +1,9 @@
-"""Views cut on the device out of uint8 canvases: crop, resize, flip, normalise.
+"""Views cut on the device out of uint8 canvases: crop, resize, flip, change colours and shapes, normalise, erase.
 
-A canvas holds a whole picture squashed to a square (`p10k_jax.data.decode`). Boxes are given as fractions of the
-picture, so an undistorted crop of the picture is a box whose sides differ on the canvas. Every draw depends on the key
-and the row alone: the same views on any number of devices.
+Every draw depends on the row's key alone: the same views on any number of devices, and in any part of a batch.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -13,63 +12,23 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-_ATTEMPTS = 10
+from p10k_jax.data.crops import (
+    centre_box,
+    crop_and_resize,
+    crop_and_resize_padded,
+    random_resized_crop_box,
+)
+from p10k_jax.data.erasing import Erasing, erase
+from p10k_jax.data.image_ops import grey
+from p10k_jax.data.policies import AugMix, RandAugment, apply_augmix, apply_randaugment
+from p10k_jax.weights.preprocessing import IMAGENET
 
 
 class Normalisation(NamedTuple):
     """Channel statistics on the scale 0..1."""
 
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
-
-
-def random_resized_crop_box(
-    key: PRNGKeyArray, aspect: Float[Array, ""], *, scale: tuple[float, float], ratio: tuple[float, float]
-) -> Float[Array, "4"]:
-    """Inception's random crop (Szegedy et al., arXiv 1409.4842; torchvision's `RandomResizedCrop`).
-
-    Args:
-        key: Of this row.
-        aspect: Width of the picture divided by its height.
-        scale: Least and largest area of the crop, as fractions of the picture's.
-        ratio: Least and largest width / height of the crop, drawn log-uniformly.
-
-    Returns:
-        (top, left, height, width) as fractions of the picture's sides. The first of ten draws that fits; if none
-        does, the largest centred crop whose ratio is in range.
-    """
-    key_area, key_ratio, key_place = jax.random.split(key, 3)
-    area = jax.random.uniform(key_area, (_ATTEMPTS,), minval=scale[0], maxval=scale[1])
-    log_ratio = jax.random.uniform(key_ratio, (_ATTEMPTS,), minval=np.log(ratio[0]), maxval=np.log(ratio[1]))
-    drawn_ratio = jnp.exp(log_ratio)
-    # Of a picture with height 1 and width `aspect`: crop width = sqrt(area * aspect * ratio); as fractions of sides:
-    widths, heights = jnp.sqrt(area * drawn_ratio / aspect), jnp.sqrt(area * aspect / drawn_ratio)
-    fits = (widths <= 1.0) & (heights <= 1.0)
-    first = jnp.argmax(fits)
-    clipped = jnp.clip(aspect, ratio[0], ratio[1])
-    height = jnp.where(fits.any(), heights[first], jnp.minimum(1.0, aspect / clipped))
-    width = jnp.where(fits.any(), widths[first], jnp.minimum(1.0, clipped / aspect))
-    place = jnp.where(fits.any(), jax.random.uniform(key_place, (2,)), 0.5)
-    return jnp.stack([place[0] * (1 - height), place[1] * (1 - width), height, width])
-
-
-def centre_box(aspect: Float[Array, ""], *, fraction: float) -> Float[Array, "4"]:
-    """The centred square whose side is `fraction` of the picture's shorter side: (top, left, height, width)."""
-    height = fraction * jnp.minimum(1.0, aspect)
-    width = fraction * jnp.minimum(1.0, 1.0 / aspect)
-    return jnp.stack([(1 - height) / 2, (1 - width) / 2, height, width])
-
-
-def crop_and_resize(canvas: UInt8[Array, "s s 3"], box: Float[Array, "4"], size: int) -> Float[Array, "n n 3"]:
-    """The box of the canvas, resampled to size x size with an antialiased triangle filter; float32 in 0..255."""
-    origin, extent = box[:2] * canvas.shape[0], box[2:] * canvas.shape[0]
-    scale = size / extent
-    resized = jax.image.scale_and_translate(
-        canvas.astype(jnp.float32), (size, size, 3), (0, 1), scale, -origin * scale, method="linear", antialias=True
-    )
-    return jnp.clip(resized, 0.0, 255.0)
+    mean: tuple[float, float, float] = IMAGENET[0]
+    std: tuple[float, float, float] = IMAGENET[1]
 
 
 def colour_jitter(
@@ -87,27 +46,22 @@ def colour_jitter(
     """
     least = jnp.maximum(0.0, 1.0 - jnp.asarray(strengths))
     factors = jax.random.uniform(key, (3,), minval=least, maxval=1.0 + jnp.asarray(strengths))
-    for factor, target in zip(factors, (jnp.zeros_like, _mean_grey, _grey), strict=True):
+    for factor, target in zip(factors, (jnp.zeros_like, _mean_grey, grey), strict=True):
         image = jnp.clip(target(image) + factor * (image - target(image)), 0.0, 255.0)
     return image
 
 
-def _grey(image: Float[Array, "n n 3"]) -> Float[Array, "n n 1"]:
-    """Luma of ITU-R 601."""
-    # Elementwise: a matrix product would have fewer bits on GPU and TPU.
-    return 0.299 * image[..., :1] + 0.587 * image[..., 1:2] + 0.114 * image[..., 2:]
-
-
 def _mean_grey(image: Float[Array, "n n 3"]) -> Float[Array, ""]:
-    return _grey(image).mean()
+    return grey(image).mean()
 
 
-def normalise(images: Float[Array, "b n n 3"], statistics: Normalisation) -> Float[Array, "b n n 3"]:
+def normalise(images: Float[Array, "*b n n 3"], statistics: Normalisation) -> Float[Array, "*b n n 3"]:
     """0..255 to zero mean and unit variance a channel."""
     mean, std = jnp.asarray(statistics.mean) * 255.0, jnp.asarray(statistics.std) * 255.0
     return (images - mean) / std
 
 
+# One key a row, so that a part of a batch has the same views as in the whole. Evaluation ignores the keys.
 Views = Callable[[PRNGKeyArray, UInt8[Array, "b s s 3"], Float[Array, " b"]], Float[Array, "b n n 3"]]
 
 
@@ -118,60 +72,114 @@ def training_views(
     ratio: tuple[float, float],
     flip: float,
     statistics: Normalisation,
+    pad: bool = False,
     jitter: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    grey_probability: float = 0.0,
+    randaugment: RandAugment | None = None,
+    augmix: AugMix | None = None,
+    erasing: Erasing | None = None,
 ) -> Views:
-    """Random-resized crop, horizontal flip with probability `flip`, colour jitter, normalise.
+    """Random-resized crop, flip, RandAugment or AugMix, colour jitter, greyscale, normalise, erase; in this order.
+
+    Args:
+        image_size: Side of the view in pixels.
+        scale, ratio: Of the crop, see `random_resized_crop_box`.
+        flip: Probability of a horizontal flip.
+        statistics: Normalisation.
+        pad: Crop out of the smallest square that holds the picture, which is filled with the mean (zero in the view):
+            then the largest crop shows all of a tall or wide product, but a small one may show little else than
+            margin.
+        jitter: Strengths, see `colour_jitter`.
+        grey_probability: Of a picture losing its colour.
+        randaugment, augmix: One of them at most. Warps draw in the mean.
+        erasing: A rectangle replaced by noise or zero.
 
     Returns:
-        `(key, canvases, aspects) -> images`.
+        `(keys, canvases, aspects) -> images`; all that is drawn for a row follows from the row's key. What is off is
+        not computed.
 
     Raises:
         ValueError: a scale outside 0 < least <= largest <= 1, a ratio outside 0 < least <= largest, a probability
-            outside 0..1, or jitter that is not three strengths of at least 0.
+            outside 0..1, jitter that is not three strengths of at least 0, both RandAugment and AugMix, or a setting
+            of theirs or of erasing out of range.
     """
+    randaugment, augmix, erasing = randaugment or RandAugment(0), augmix or AugMix(0), erasing or Erasing(0.0)
+    _check_views(scale, ratio, {"flip": flip, "grey": grey_probability}, jitter)
+    for settings in (randaugment, augmix, erasing):
+        settings.check()
+    if randaugment.num_ops and augmix.width:
+        raise ValueError(
+            f"augment.randaugment.num_ops={randaugment.num_ops} and augment.augmix.width={augmix.width}: "
+            "set one of them to 0 (off)."
+        )
+    mean = 255.0 * np.array(statistics.mean, np.float32)
+
+    def crop(key, canvas, aspect):
+        if not pad:
+            return crop_and_resize(canvas, random_resized_crop_box(key, aspect, scale=scale, ratio=ratio), image_size)
+        box = random_resized_crop_box(key, jnp.ones_like(aspect), scale=scale, ratio=ratio)
+        return crop_and_resize_padded(canvas, box, image_size, aspect=aspect, fill=mean)
+
+    def view(key, canvas, aspect):
+        # A number for each draw: what one setting draws does not depend on the others.
+        draw = functools.partial(jax.random.fold_in, key)
+        image = crop(draw(0), canvas, aspect)
+        image = jnp.where(jax.random.bernoulli(draw(1), flip), image[:, ::-1], image)
+        if randaugment.num_ops:
+            image = apply_randaugment(draw(3), image, randaugment, fill=mean)
+        if augmix.width:
+            image = apply_augmix(draw(4), image, augmix, fill=mean)
+        if any(jitter):
+            image = colour_jitter(draw(2), image, strengths=jitter)
+        if grey_probability:
+            image = jnp.where(jax.random.bernoulli(draw(5), grey_probability), grey(image), image)
+        image = normalise(image, statistics)
+        return erase(draw(6), image, erasing) if erasing.probability else image
+
+    return jax.vmap(view)
+
+
+def _check_views(
+    scale: tuple[float, float], ratio: tuple[float, float], probabilities: dict[str, float], jitter: tuple[float, ...]
+) -> None:
     if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
         raise ValueError(f"augment.crop_scale={scale} must be two areas with 0 < least <= largest <= 1.")
     if len(ratio) != 2 or not 0 < ratio[0] <= ratio[1]:
         raise ValueError(f"augment.crop_ratio={ratio} must be two ratios with 0 < least <= largest.")
-    if not 0 <= flip <= 1:
-        raise ValueError(f"augment.flip={flip} must be a probability, 0..1.")
+    for name, value in probabilities.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f"augment.{name}={value} must be a probability, 0..1.")
     if len(jitter) != 3 or min(jitter) < 0:
         raise ValueError(f"augment.jitter={jitter} must be three strengths of at least 0.")
 
-    def view(key, canvas, aspect):
-        key_box, key_flip = jax.random.split(key)
-        image = crop_and_resize(canvas, random_resized_crop_box(key_box, aspect, scale=scale, ratio=ratio), image_size)
-        image = jnp.where(jax.random.bernoulli(key_flip, flip), image[:, ::-1], image)
-        return colour_jitter(jax.random.fold_in(key, 2), image, strengths=jitter) if any(jitter) else image
 
-    def views(key, canvases, aspects):
-        keys = jax.random.split(key, len(canvases))
-        return normalise(jax.vmap(view)(keys, canvases, aspects), statistics)
-
-    return views
-
-
-def evaluation_views(*, image_size: int, crop: float, statistics: Normalisation) -> Views:
-    """Deterministic views, the key unused.
+def evaluation_views(*, image_size: int, crop: float, statistics: Normalisation, pad: bool = False) -> Views:
+    """Deterministic views, the keys unused.
 
     Args:
         image_size: Side of the view in pixels.
         crop: Side of the centred square as a fraction of the shorter side, in (0, 1]; 0 shows the whole picture,
             squashed to a square, so that nothing of a tall or wide product is cut away.
         statistics: Normalisation.
+        pad: The square is centred in the smallest one that holds the picture, filled with the mean, and `crop` a
+            fraction of that one's side; 0 shows the whole, undistorted.
 
     Raises:
         ValueError: a crop outside 0..1.
     """
     if not 0 <= crop <= 1:
         raise ValueError(f"eval.crop={crop} is outside 0..1.")
+    mean = 255.0 * np.array(statistics.mean, np.float32)
 
     def view(canvas, aspect):
+        if pad:
+            box = centre_box(jnp.ones_like(aspect), fraction=crop or 1.0)
+            return crop_and_resize_padded(canvas, box, image_size, aspect=aspect, fill=mean)
         box = centre_box(aspect, fraction=crop) if crop else jnp.array([0.0, 0.0, 1.0, 1.0])
         return crop_and_resize(canvas, box, image_size)
 
-    def views(key, canvases, aspects):
-        del key
+    def views(keys, canvases, aspects):
+        del keys
         return normalise(jax.vmap(view)(canvases, aspects), statistics)
 
     return views

@@ -56,15 +56,17 @@ def local_rows(sharding: NamedSharding, batch_size: int) -> np.ndarray:
     return np.array(sorted(rows), np.int64)
 
 
-def check_divides(batch_size: int, sharding: NamedSharding) -> None:
-    """Raises ValueError if the mesh does not divide the batch, with the nearest sizes that it does divide."""
+def check_divides(batch_size: int, sharding: NamedSharding, *, parts: int = 1) -> None:
+    """Raises ValueError if the mesh does not divide every part of the batch, with the nearest sizes that it divides."""
     devices = sharding.num_devices
     shards = devices // sharding.shard_shape((devices,))[0]
-    if batch_size < 1 or batch_size % shards:
-        near = max(1, batch_size // shards) * shards
+    pieces = shards * max(1, parts)
+    if batch_size < 1 or batch_size % pieces:
+        near = max(1, batch_size // pieces) * pieces
+        taken = f", taken in {parts} parts," if parts > 1 else ""
         raise ValueError(
-            f"batch_size={batch_size} does not divide over the {shards} batch shards of the mesh "
-            f"{dict(sharding.mesh.shape)}; try {near} or {near + shards}."
+            f"batch_size={batch_size}{taken} does not divide over the {shards} batch shards of the mesh "
+            f"{dict(sharding.mesh.shape)}; try {near} or {near + pieces}."
         )
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,11 @@ class Split:
 _WITHOUT_VALIDATION = {"train": "train[:95%]", "validation": "train[95%:]"}
 
 
+def _is_ours(builder: tfds.core.DatasetBuilder) -> bool:
+    """Whether a builder of `tfds_builder` made the data."""
+    return bool(builder.info.metadata) and "preparation" in builder.info.metadata
+
+
 def data_fingerprint(builder: tfds.core.DatasetBuilder) -> str:
     """SHA-256 of the prepared data: of its content where the builder records that, else of its split sizes."""
     content = builder.info.metadata and builder.info.metadata.get("content_fingerprint")
@@ -85,8 +90,8 @@ def open_split(builder: tfds.core.DatasetBuilder, split: str) -> Split:
     """
     info = builder.info
     name = split
-    ours = info.metadata and "preparation" in info.metadata  # a config with holdout0 means what it says
-    if "validation" not in info.splits and not ours:
+    # A config of ours with holdout0 means what it says.
+    if "validation" not in info.splits and not _is_ours(builder):
         name = _WITHOUT_VALIDATION.get(split, split)
         if name != split and info.disable_shuffling:
             raise ValueError(
@@ -114,13 +119,29 @@ def split_labels(builder: tfds.core.DatasetBuilder, split: Split) -> np.ndarray:
     instructions = tfds.core.ReadInstruction.from_spec(split.name).to_absolute(builder.info.splits)
     files = [Path(builder.data_dir) / LABELS_FILE.format(split=part.splitname) for part in instructions]
     if not all(file.exists() for file in files):
-        with ThreadPoolExecutor() as pool:
-            labels = pool.map(lambda index: int(split.records[index][split.label_feature]), range(len(split)))
-            return np.fromiter(labels, np.int32, len(split))
+        return _read_column(split, split.label_feature, range(len(split)))
     labels = np.concatenate([np.load(file)[p.from_ : p.to] for p, file in zip(instructions, files, strict=True)])
     if len(labels) != len(split):
         raise ValueError(f"{files[0].parent} is damaged: {len(labels)} labels for {len(split)} records; build it anew.")
     return labels
+
+
+def split_groups(builder: tfds.core.DatasetBuilder, split: Split) -> np.ndarray:
+    """The groups of all records, int32[N], in the split's order; all 0 for a dataset that knows no groups.
+
+    In the data of our builders a class has one group, so one record of each class is read; of another dataset, all.
+    """
+    if "group" not in builder.info.features:
+        return np.zeros(len(split), np.int32)
+    rows, place = np.arange(len(split)), slice(None)
+    if _is_ours(builder):
+        _, rows, place = np.unique(split_labels(builder, split), return_index=True, return_inverse=True)
+    return _read_column(split, "group", rows)[place]
+
+
+def _read_column(split: Split, feature: str, rows: Iterable[int]) -> np.ndarray:
+    with ThreadPoolExecutor() as pool:
+        return np.fromiter(pool.map(lambda row: int(split.records[int(row)][feature]), rows), np.int32)
 
 
 def _only(features, kind: type, usual: str, dataset: str) -> str:

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,102 +7,125 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from p10k_jax.data import augment
+from p10k_jax.data.erasing import Erasing, erase
+from p10k_jax.data.policies import AugMix, RandAugment, apply_randaugment
+from p10k_jax.training.mesh import batch_sharding, make_mesh
 
 RANDOM = np.random.RandomState(0)
-CANVAS = RANDOM.randint(0, 256, (48, 48, 3)).astype(np.uint8)
-
-
-def pillow_crop(canvas, box, size):
-    """Pillow's antialiased bilinear resize of a fractional box: an independent oracle."""
-    top, left, height, width = np.asarray(box) * canvas.shape[0]
-    box = (left, top, left + width, top + height)
-    return np.asarray(Image.fromarray(canvas).resize((size, size), Image.Resampling.BILINEAR, box=box))
-
-
-@pytest.mark.parametrize("box", [(0, 0, 1, 1), (0.25, 0.1, 0.5, 0.75), (0.3, 0.6, 0.21, 0.33)])
-@pytest.mark.parametrize("size", [16, 48, 64])
-def test_crop_and_resize_equals_pillow(box, size):
-    ours = augment.crop_and_resize(jnp.asarray(CANVAS), jnp.array(box, jnp.float32), size)
-    theirs = pillow_crop(CANVAS, box, size).astype(np.float32)
-    # Pillow reads pixels beyond the box only inside its own rounding of it, and rounds to uint8 twice.
-    inner = slice(2, -2)
-    difference = np.abs(np.asarray(ours) - theirs)[inner, inner]
-    assert difference.mean() < 1.0
-    assert difference.max() < 12
-
-
-def boxes(keys, aspect, *, scale):
-    """Columns top, left, height, width of a random box a key."""
-    settings = {"scale": scale, "ratio": (3 / 4, 4 / 3)}
-    draw = jax.vmap(lambda key: augment.random_resized_crop_box(key, jnp.float32(aspect), **settings))
-    return np.asarray(draw(keys)).T
-
-
-@pytest.mark.parametrize("aspect", [0.4, 1.3])
-def test_random_boxes_keep_the_promised_area_and_ratio(aspect):
-    keys = jax.random.split(jax.random.key(0), 2000)
-    top, left, height, width = boxes(keys, aspect, scale=(0.2, 0.6))
-    tolerance = 1e-5
-    assert (top >= -tolerance).all()
-    assert (left >= -tolerance).all()
-    assert (top + height <= 1 + tolerance).all()
-    assert (left + width <= 1 + tolerance).all()
-    ratio = width * aspect / height
-    assert ratio.min() >= 3 / 4 - tolerance
-    assert ratio.max() <= 4 / 3 + tolerance
-    area = height * width
-    assert area.max() <= 0.6 + tolerance
-    assert area.min() >= 0.2 - tolerance
-    assert area.std() > 0.02
-    assert ratio.std() > 0.05
-
-
-def test_crop_of_an_extreme_picture_falls_back_to_its_centre():
-    box = augment.random_resized_crop_box(jax.random.key(1), jnp.float32(50.0), scale=(0.9, 1.0), ratio=(3 / 4, 4 / 3))
-    np.testing.assert_allclose(box, [0, (1 - 4 / 3 / 50) / 2, 1, 4 / 3 / 50], atol=1e-6)
-
-
-def test_distribution_of_crop_areas_equals_torchvisions_rule():
-    # Rejection as in torchvision, written again in NumPy: the mean area and mean ratio of accepted draws.
-    aspect, random = 1.5, np.random.RandomState(1)
-    areas = random.uniform(0.3, 1.0, 200_000)
-    ratios = np.exp(random.uniform(np.log(3 / 4), np.log(4 / 3), 200_000))
-    width, height = np.sqrt(areas * ratios * aspect), np.sqrt(areas * aspect / ratios)
-    fits = (width <= aspect) & (height <= 1)
-    keys = jax.random.split(jax.random.key(0), 20_000)
-    _, _, h, w = boxes(keys, aspect, scale=(0.3, 1.0))
-    np.testing.assert_allclose((h * w).mean(), areas[fits].mean(), rtol=0.01)
-    np.testing.assert_allclose((w * aspect / h).mean(), ratios[fits].mean(), rtol=0.01)
-
-
-def test_centre_box_is_square_in_the_picture():
-    for aspect in (0.5, 1.0, 2.0):
-        top, left, height, width = np.asarray(augment.centre_box(jnp.float32(aspect), fraction=0.8))
-        np.testing.assert_allclose(width * aspect, height, rtol=1e-6)
-        np.testing.assert_allclose(min(height, width * aspect), 0.8 * min(1, aspect), rtol=1e-6)
-        np.testing.assert_allclose([top * 2 + height, left * 2 + width], 1, rtol=1e-6)
 
 
 def views(**changes):
     settings = {"image_size": 32, "scale": (0.5, 1.0), "ratio": (0.75, 1.33), "flip": 0.5}
-    return augment.training_views(**(settings | changes), statistics=augment.Normalisation())
+    return jax.jit(augment.training_views(**(settings | changes), statistics=augment.Normalisation()))
 
 
-def test_training_views_depend_on_key_and_row_alone():
-    canvases, aspects = jnp.asarray(RANDOM.randint(0, 256, (6, 48, 48, 3)).astype(np.uint8)), jnp.ones(6)
-    both = views()(jax.random.key(3), canvases, aspects)
-    np.testing.assert_array_equal(both, views()(jax.random.key(3), canvases, aspects))
-    changed = views()(jax.random.key(3), canvases.at[0].set(0), aspects)
-    np.testing.assert_array_equal(both[1:], changed[1:])
-    assert not np.array_equal(both, views()(jax.random.key(4), canvases, aspects))
+WHOLE = {"scale": (1.0, 1.0), "ratio": (1.0, 1.0), "flip": 0.0}
+CANVASES = jnp.asarray(RANDOM.randint(0, 256, (16, 48, 48, 3)).astype(np.uint8))
+ASPECTS = jnp.asarray(np.linspace(0.4, 2.5, 16), jnp.float32)
+KEYS = jax.random.split(jax.random.key(3), 16)
+SETTINGS = {
+    "pad": {"pad": True},
+    "jitter": {"jitter": (0.4, 0.4, 0.4)},
+    "grey": {"grey_probability": 0.5},
+    "randaugment": {"randaugment": RandAugment()},
+    "augmix": {"augmix": AugMix(width=2, depth=(1, 2))},
+    "erasing": {"erasing": Erasing(0.5)},
+}
+TOGETHER = [("pad", "randaugment", "erasing"), ("jitter", "grey", "augmix")]
+
+
+@functools.cache
+def seen(names):
+    """The views with these settings, and what they show of all canvases."""
+    see = views(**{key: value for name in names for key, value in SETTINGS[name].items()})
+    return see, np.asarray(see(KEYS, CANVASES, ASPECTS))
+
+
+@pytest.mark.parametrize("names", TOGETHER)
+def test_a_view_depends_on_its_rows_key_alone(names):
+    see, whole = seen(names)
+    np.testing.assert_array_equal(see(KEYS, CANVASES.at[0].set(0), ASPECTS)[1:], whole[1:])
+    rows = np.array([7, 6, 5, 4] * 4)
+    np.testing.assert_array_equal(see(KEYS[rows], CANVASES[rows], ASPECTS[rows]), whole[rows])
+    assert (np.abs(see(jax.random.split(jax.random.key(4), 16), CANVASES, ASPECTS) - whole) > 0.1).mean() > 0.3
+
+
+def test_eight_devices_see_what_one_sees():
+    see, whole = seen(TOGETHER[0])
+    sharding = batch_sharding(make_mesh())
+    sharded = see(*(jax.device_put(argument, sharding) for argument in (KEYS, CANVASES, ASPECTS)))
+    assert sharded.sharding.is_equivalent_to(sharding, 4)
+    # Up to the last bit, of which the operations that read whole levels can make a level here and there.
+    assert np.mean(np.abs(np.asarray(sharded) - whole) > 1e-4) < 1e-3
+
+
+def test_what_is_off_is_not_computed():
+    def program(**changes):
+        return str(jax.make_jaxpr(views(**changes))(KEYS, CANVASES, ASPECTS))
+
+    off = {"randaugment": RandAugment(num_ops=0), "augmix": AugMix(width=0), "erasing": Erasing(0.0)}
+    assert program(**off, jitter=(0.0, 0.0, 0.0), grey_probability=0.0, pad=False) == program()
+    for name, settings in SETTINGS.items():
+        assert program(**settings) != program(), name
+
+
+def test_settings_draw_apart_from_each_other():
+    """Turning one on changes no draw of another: crops and flips stay, and pixels where none are erased."""
+    _, plain = seen(("pad",))
+    see = views(pad=True, grey_probability=0.5, erasing=Erasing(1.0, mode="const"))
+    ours = np.asarray(see(KEYS, CANVASES, ASPECTS))
+    pixels = in_levels(plain)
+    luma = 0.299 * pixels[..., 0] + 0.587 * pixels[..., 1] + 0.114 * pixels[..., 2]
+    erased, coloured = (ours == 0).all(axis=3), np.isclose(in_levels(ours), pixels, atol=1e-2).all(axis=3)
+    grey = np.isclose(in_levels(ours), luma[..., None], atol=1e-2).all(axis=3)
+    is_grey = (grey | erased).all(axis=(1, 2))
+    assert 2 < is_grey.sum() < 14
+    assert (coloured | erased)[~is_grey].all()
+    assert 0.2 < (coloured | grey).mean() < 0.95
+
+
+def in_levels(normalised):
+    """0..255 again."""
+    return (normalised * np.array(augment.IMAGENET[1]) + np.array(augment.IMAGENET[0])) * 255
+
+
+def test_order_is_crop_then_operations_then_normalise_then_erase():
+    _, ours = seen(("pad", "randaugment", "erasing"))
+    mean, pixels = 255 * jnp.float32(augment.IMAGENET[0]), jnp.float32(in_levels(seen(("pad",))[1]))
+
+    def rest(key, image):
+        image = apply_randaugment(jax.random.fold_in(key, 3), image, RandAugment(), fill=mean)
+        image = augment.normalise(image, augment.Normalisation())
+        return erase(jax.random.fold_in(key, 6), image, SETTINGS["erasing"]["erasing"])
+
+    assert np.mean(np.abs(jax.jit(jax.vmap(rest))(KEYS, pixels) - ours) > 1e-3) < 0.01
+
+
+def evaluated(**settings):
+    see = augment.evaluation_views(**settings, statistics=augment.Normalisation())
+    return np.asarray(jax.jit(see)(KEYS, CANVASES, ASPECTS))
 
 
 def test_flip_is_a_mirror_image():
-    canvases, aspects = jnp.asarray(CANVAS)[None], jnp.ones(1)
-    whole = {"scale": (1.0, 1.0), "ratio": (1.0, 1.0)}
-    plain = views(flip=0.0, **whole)(jax.random.key(0), canvases, aspects)
-    mirrored = views(flip=1.0, **whole)(jax.random.key(0), canvases, aspects)
-    np.testing.assert_allclose(mirrored[0], plain[0][:, ::-1], atol=1e-6)
+    mirrored = views(**(WHOLE | {"flip": 1.0}))(KEYS, CANVASES, jnp.ones(16))
+    np.testing.assert_allclose(mirrored, evaluated(image_size=32, crop=0.0)[:, :, ::-1], atol=1e-5)
+
+
+def test_padded_views_show_the_whole_of_any_picture():
+    """The largest crop is the padded square, as in evaluation; margins are zero."""
+    ours = np.asarray(views(**WHOLE, pad=True)(KEYS, CANVASES, ASPECTS))
+    np.testing.assert_allclose(ours, evaluated(image_size=32, crop=0.0, pad=True), atol=1e-5)
+    for view, aspect in zip(ours, ASPECTS, strict=True):
+        margin = max(int(16 * (1 - min(aspect, 1 / aspect))) - 1, 0)
+        view = view if aspect > 1 else view.swapaxes(0, 1)
+        np.testing.assert_allclose(view[:margin], 0, atol=1e-6)
+        np.testing.assert_allclose(view[32 - margin :], 0, atol=1e-6)
+        assert (np.abs(view[margin + 3 : 29 - margin]) > 0.05).mean() > 0.7
+
+
+def test_padded_evaluation_crops_the_centre_of_the_square():
+    whole, half = (evaluated(image_size=size, crop=crop, pad=True) for size, crop in ((64, 0.0), (32, 0.5)))
+    np.testing.assert_allclose(half, whole[:, 16:-16, 16:-16], atol=1e-3)
 
 
 def test_colour_jitter_equals_pillows_enhancers():
@@ -122,19 +147,28 @@ def test_colour_jitter_equals_pillows_enhancers():
         assert np.abs(np.asarray(theirs, np.float32) - np.asarray(image)).mean() > 5
 
 
-def test_views_are_jittered_as_configured():
-    canvases, aspects = jnp.asarray(CANVAS)[None], jnp.ones(1)
-    whole = {"scale": (1.0, 1.0), "ratio": (1.0, 1.0), "flip": 0.0}
-    plain, none = (views(**whole, **more)(jax.random.key(0), canvases, aspects) for more in ({}, {"jitter": (0, 0, 0)}))
-    np.testing.assert_array_equal(plain, none)
-    jittered = views(**whole, jitter=(0.4, 0.4, 0.4))(jax.random.key(0), canvases, aspects)
-    assert float(jnp.abs(jittered - plain).mean()) > 0.01
-    with pytest.raises(ValueError, match=r"augment\.jitter=\(0\.1, -1\) must be three"):
-        views(jitter=(0.1, -1))
-
-
 def test_evaluation_view_of_the_whole_canvas_is_the_canvas_normalised():
-    see = augment.evaluation_views(image_size=48, crop=0.0, statistics=augment.Normalisation())
-    view = see(jax.random.key(0), jnp.asarray(CANVAS)[None], jnp.array([1.7]))
-    expected = (CANVAS / 255.0 - np.array(augment.IMAGENET_MEAN)) / np.array(augment.IMAGENET_STD)
-    np.testing.assert_allclose(view[0], expected, atol=1e-4)
+    expected = (np.asarray(CANVASES) / 255.0 - np.array(augment.IMAGENET[0])) / np.array(augment.IMAGENET[1])
+    np.testing.assert_allclose(evaluated(image_size=48, crop=0.0), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"scale": (0.0, 1.0)}, r"augment\.crop_scale=\(0\.0, 1\.0\) must be two areas"),
+        ({"ratio": (2.0, 1.0)}, r"augment\.crop_ratio=\(2\.0, 1\.0\) must be two ratios"),
+        ({"flip": 1.5}, r"augment\.flip=1\.5 must be a probability"),
+        ({"grey_probability": -0.5}, r"augment\.grey=-0\.5 must be a probability"),
+        ({"jitter": (0.1, -1)}, r"augment\.jitter=\(0\.1, -1\) must be three"),
+        ({"randaugment": RandAugment(magnitude=12)}, r"augment\.randaugment\.magnitude=12 is outside 0\.\.10"),
+        ({"augmix": AugMix(alpha=-1.0)}, r"augment\.augmix\.alpha=-1\.0 must be above 0"),
+        ({"erasing": Erasing(2.0)}, r"augment\.erasing\.probability=2\.0 must be a probability"),
+        (
+            {"randaugment": RandAugment(), "augmix": AugMix()},
+            r"augment\.randaugment\.num_ops=2 and augment\.augmix\.width=3: set one of them to 0",
+        ),
+    ],
+)
+def test_settings_out_of_range(settings, message):
+    with pytest.raises(ValueError, match=message):
+        views(**settings)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from p10k_jax.data.splits import open_split, split_labels
+from p10k_jax.data import splits
+from p10k_jax.data.splits import open_split, split_groups, split_labels
 from p10k_jax.reporting.progress import Console
 from p10k_jax.train import plan, train
 from tests.runs import tiny_config
@@ -103,6 +104,42 @@ class Unreadable(list):
 
     def __init__(self, number):
         super().__init__([None] * number)
+
+
+def test_groups_of_a_dataset_without_any_are_all_one(data_dir):
+    builder = prepare("toy_flowers", data_dir=data_dir)
+    train = open_split(builder, "train")
+    assert split_groups(builder, dataclasses.replace(train, records=Unreadable(38))).tolist() == [0] * 38
+
+
+class Counting:
+    """Records that count how often they are read."""
+
+    def __init__(self, records):
+        self.records, self.read = records, []
+
+    def __len__(self):
+        return len(self.records)
+
+    def __getitem__(self, index):
+        self.read.append(index)
+        return self.records[index]
+
+
+@pytest.mark.parametrize("name", ["train", "test", "train[10:25]+validation"])
+@pytest.mark.parametrize("ours", [True, False])
+def test_groups_of_all_records(tiny_data, name, ours, monkeypatch):
+    builder = prepare("drawn_catalogue", config="tiny", data_dir=tiny_data)
+    split = open_split(builder, name)
+    expected = [split.read(index).group for index in range(len(split))]
+    assert len(set(expected)) > 1
+    records = Counting(split.records)
+    monkeypatch.setattr(splits, "_is_ours", lambda builder: ours)
+    groups = split_groups(builder, dataclasses.replace(split, records=records))
+    assert groups.tolist() == expected
+    assert groups.dtype == np.int32
+    labels = split_labels(builder, split)
+    assert len(records.read) == (len(np.unique(labels)) if ours else len(split))
 
 
 def test_labels_of_other_data_are_refused(tiny_data, tmp_path):
