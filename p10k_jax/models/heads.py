@@ -67,16 +67,18 @@ def check_head(head: HeadSettings) -> None:
         raise ValueError(f"head.name={head.name!r} is unknown; known: {', '.join(HEADS)}.")
     if min(head.embedding_size, head.num_groups) < 0 or head.subcentres < 1 or not head.scale > 0:
         raise ValueError(f"{head}: embedding_size and num_groups are at least 0, subcentres at least 1, scale above 0.")
+    if head.bias_start and head.name == "cosine":
+        raise ValueError(f"head.bias_start={head.bias_start} is for head.name='linear'; a cosine head has no bias.")
     if head.subcentres > 1 and head.name != "cosine":
         raise ValueError(f"head.subcentres={head.subcentres} is for head.name='cosine', not {head.name!r}.")
 
 
 def _dense(
-    features_in: int, features_out: int, rngs: nnx.Rngs, *, kernel_init=_zeros, bias_start: float = 0.0
+    features_in: int, features_out: int, rngs: nnx.Rngs, *, kernel_init=_zeros, bias_start: float = 0.0, **more
 ) -> nnx.Linear:
     # In float32: among thousands of look-alike classes bfloat16's eight bits make ties of one image in twenty.
     bias_init = nnx.initializers.constant(bias_start)
-    settings = {"kernel_init": kernel_init, "bias_init": bias_init, "dtype": jnp.float32}
+    settings = {"kernel_init": kernel_init, "bias_init": bias_init, "dtype": jnp.float32} | more
     return nnx.Linear(features_in, features_out, rngs=rngs, **settings)
 
 
@@ -86,7 +88,9 @@ class Neck(nnx.Module):
     def __init__(self, width: int, embedding_size: int, bnneck: bool, *, rngs: nnx.Rngs):
         self.projects, self.normalises = embedding_size > 0, bnneck
         if self.projects:
-            self.embedding = _dense(width, embedding_size, rngs, kernel_init=nnx.initializers.lecun_normal())
+            start = nnx.initializers.lecun_normal()
+            # A norm takes away what a bias adds.
+            self.embedding = _dense(width, embedding_size, rngs, kernel_init=start, use_bias=not bnneck)
         if self.normalises:
             size = embedding_size or width
             self.norm = nnx.BatchNorm(size, momentum=0.9, epsilon=1e-5, use_bias=False, dtype=jnp.float32, rngs=rngs)
@@ -118,7 +122,7 @@ class CosineHead(nnx.Module):
 
     def __call__(self, embedding: Float[Array, "b d"]) -> Float[Array, "b c"]:
         cosines = unit(embedding) @ unit(self.kernel[...], axis=0)
-        return self.scale * cosines.reshape(len(embedding), -1, self.subcentres).max(axis=-1)
+        return self.scale * cosines.reshape(embedding.shape[0], -1, self.subcentres).max(axis=-1)
 
 
 def unit(vectors: Float[Array, "..."], axis: int = -1) -> Float[Array, "..."]:

@@ -1,48 +1,32 @@
-"""Models by name: ours, `vit-Ti/16`, `resnet-50`, and timm's, `vit_small_patch14_dinov2`, `resnet50`."""
+"""Models by name: ours, `vit-Ti/16`, `resnet-50`, `bit-50x1`, and timm's, `vit_small_patch14_dinov2`, `resnet50`."""
 
 import difflib
 import inspect
 import re
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from flax import nnx
 
 from p10k_jax.models.functional import Model, functional
-from p10k_jax.models.heads import LINEAR_HEAD, HeadSettings
-from p10k_jax.models.resnet import RESNET_SHAPES, ResNet
+from p10k_jax.models.heads import LINEAR_HEAD, Classifier, HeadSettings
+from p10k_jax.models.resnetv2 import BIT_SHAPES, ResNetV2
+from p10k_jax.models.timm_names import FAMILIES, RESNETS, TIMM_NAMES, expand
 from p10k_jax.models.vit import VIT_SHAPES, VisionTransformer
-
-# timm's names for sizes, with what else timm means by them; and for the checkpoints' families, what their ViTs have.
-_TIMM_SIZES = {
-    "tiny": "Ti",
-    "small": "S",
-    "base": "B",
-    "large": "L",
-    "huge": "H",
-    "giant": "g",
-    "so400m": "So400m",
-}
-_TIMM_FAMILIES = {
-    "": {},
-    "dinov2": {"layer_scale": 1e-5},
-    "siglip": {"class_token": False, "pool": "map"},
-    "clip": {"pre_norm": True, "norm_epsilon": 1e-5},
-    "clip_quickgelu": {"pre_norm": True, "norm_epsilon": 1e-5, "activation": "quick_gelu"},
-}
-# DINOv2's giant is not the giant of Zhai et al.
-_DINOV2_GIANT = {"width": 1536, "heads": 24, "mlp_ratio": 2 * 2.66667, "activation": "swiglu"}
-_TIMM_VIT_NAME = re.compile(
-    r"vit_(?P<size>[a-z0-9]+)_patch(?P<patch>[0-9]+)(_reg(?P<registers>[0-9]+))?(_(?P<family>[a-z][a-z0-9_]*?))?(_(?P<pixels>[0-9]+))?(\..+)?"
-)
 
 _VIT_NAME = re.compile(r"vit-(?P<size>[A-Za-z0-9]+)/(?P<patch>[1-9][0-9]*)")
 
 
 def known_names() -> tuple[str, ...]:
-    """Every model name `create` takes; `{patch}` stands for any patch size in pixels."""
-    vits = tuple(f"vit-{size}/{{patch}}" for size in VIT_SHAPES)
-    timm = tuple(f"vit_{{size}}_patch{{patch}}{f'_{family}' if family else ''}" for family in _TIMM_FAMILIES)
-    return (*vits, *(f"resnet-{depth}" for depth in RESNET_SHAPES), *timm)
+    """Every model name `create` takes, a family after the other, ours first.
+
+    `{patch}` stands for any patch size in pixels, other braces for one of what they list: `resnet{-,}{18,34}` are
+    `resnet-18`, `resnet-34`, `resnet18` and `resnet34`. A name of timm's may have a tag after a dot, which changes
+    nothing: `resnet50.a1_in1k`.
+    """
+    ours = [f"vit-{size}/{{patch}}" for size in VIT_SHAPES] + [f"bit-{{{','.join(BIT_SHAPES)}}}"]
+    rows = [row for _, rows, _ in FAMILIES for row in rows]
+    return (*ours, *(_hyphenated(row.pattern, "{-,}") if row in RESNETS else row.pattern for row in rows))
 
 
 def create(
@@ -62,21 +46,22 @@ def create(
         image_size: Side of the square input in pixels.
         head: What stands on the trunk: linear or cosine, with or without a neck and a group head.
         dtype: What the trunk computes in; parameters and outputs are float32.
-        **options: Passed to the module, over the values that the name stands for; see `VisionTransformer` and `ResNet`.
+        **options: Passed to the module, over the values that the name stands for; see `VisionTransformer`, `Eva`,
+            `ResNet` and `ResNetV2`.
 
     Raises:
         ValueError: an unknown name (the message lists the known ones), an unknown option, a size that does not fit.
     """
     if num_classes < 0:
         raise ValueError(f"num_classes={num_classes}: give a number of classes, or 0 for the embedding.")
-    module, settings = _resolve(name)
-    if "image_size" in settings:
-        settings["image_size"] = image_size
-    unknown = sorted(set(options) - set(settings))
-    if unknown:
-        known = ", ".join(sorted(set(settings) - {"image_size"}))
-        raise ValueError(f"Model {name!r} has no option {', '.join(unknown)}; known: {known}.")
-    settings |= options
+    module, named, _ = resolve(name)
+    known = inspect.signature(module.__init__).parameters.keys() - _GIVEN
+    if "image_size" in known:
+        named = named | {"image_size": image_size}
+        known = known - {"image_size"}
+    if unknown := sorted(set(options) - known):
+        raise ValueError(f"Model {name!r} has no option {', '.join(unknown)}; known: {', '.join(sorted(known))}.")
+    settings = named | options
 
     def make(rngs: nnx.Rngs) -> nnx.Module:
         return module(num_classes=num_classes, head=head, dtype=dtype, rngs=rngs, **settings)
@@ -84,45 +69,48 @@ def create(
     return functional(make)
 
 
-def _timm_vit(match: re.Match) -> dict | None:
-    """All settings of a ViT by timm's name, None for a size or a family that is not known."""
-    family = match["family"] or ""
-    if match["size"] not in _TIMM_SIZES or family not in _TIMM_FAMILIES:
-        return None
-    shape = VIT_SHAPES[_TIMM_SIZES[match["size"]]]._asdict()
-    settings = _options(VisionTransformer) | shape | _TIMM_FAMILIES[family]
-    if family == "dinov2" and match["size"] == "giant":
-        settings |= _DINOV2_GIANT
-    if family == "siglip" and _of_siglips_tanh(match["size"], match["patch"], match["pixels"]):
-        settings["activation"] = "gelu_tanh"
-    if match["registers"]:
-        settings |= {"registers": int(match["registers"]), "embed_prefix": False}
-    return settings | {"image_size": 0, "patch_size": int(match["patch"])}
+# Of a module's parameters, those that are no options of the architecture.
+_GIVEN = {"self", "num_classes", "head", "dtype", "rngs"}
 
 
-def _of_siglips_tanh(size: str, patch: str, pixels: str | None) -> bool:
-    """Whether timm gives that SigLIP, most of which have the exact GELU, its tanh approximation."""
-    return (size, patch) in (("base", "32"), ("so400m", "16")) or (size, patch, pixels) == ("large", "16", "512")
+class Resolved(NamedTuple):
+    """What a name stands for.
+
+    Attributes:
+        module: The class.
+        settings: Those that differ from its defaults.
+        timm: timm's name of it, without a tag; '' for what timm has no name of.
+    """
+
+    module: type[Classifier]
+    settings: dict[str, Any]
+    timm: str
 
 
-def _options(module: type[nnx.Module]) -> dict:
-    """The options of a module that have a default."""
-    parameters = inspect.signature(module.__init__).parameters.values()
-    options = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
-    return {name: value for name, value in options.items() if name not in ("head", "dtype")}
-
-
-def _resolve(name: str) -> tuple[type[nnx.Module], dict]:
-    """The module class that a name stands for, with all its settings."""
+def resolve(name: str) -> Resolved:
+    """What a model's name stands for. Raises ValueError for an unknown one (the message lists the known)."""
     match = _VIT_NAME.fullmatch(name)
     if match and match["size"] in VIT_SHAPES:
-        settings = _options(VisionTransformer) | VIT_SHAPES[match["size"]]._asdict()
-        return VisionTransformer, settings | {"image_size": 0, "patch_size": int(match["patch"])}
-    if (match := _TIMM_VIT_NAME.fullmatch(name)) and (settings := _timm_vit(match)) is not None:
-        return VisionTransformer, settings
-    match = re.fullmatch(r"resnet-?(?P<depth>[0-9]+)(\..+)?", name)
-    if match and match["depth"] in RESNET_SHAPES:
-        return ResNet, RESNET_SHAPES[match["depth"]]._asdict()
-    close = difflib.get_close_matches(name, [n.replace("{patch}", "16") for n in known_names()], n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise ValueError(f"Unknown model {name!r}.{hint} Known: {', '.join(known_names())}.")
+        settings = VIT_SHAPES[match["size"]]._asdict() | {"patch_size": int(match["patch"])}
+        return Resolved(VisionTransformer, settings, "")
+    if name.startswith("bit-") and name[4:] in BIT_SHAPES:
+        return Resolved(ResNetV2, BIT_SHAPES[name[4:]]._asdict(), f"resnetv2_{name[4:]}_bit")
+    stem, _, tag = name.partition(".")
+    if name in _OUR_RESNETS or (stem in TIMM_NAMES and (tag or stem == name)):
+        timm = _OUR_RESNETS.get(name, stem)
+        return Resolved(*TIMM_NAMES[timm], timm)
+    raise ValueError(f"Unknown model {name!r}.{_hint(name)} Known: {', '.join(known_names())}.")
+
+
+def _hyphenated(timm_name: str, hyphen: str = "-") -> str:
+    """`resnet50d` -> `resnet-50d`, also of a pattern."""
+    return re.sub(r"(?=\d|\{)", hyphen, timm_name, count=1)
+
+
+_OUR_RESNETS = {_hyphenated(name): name for row in RESNETS for name in expand(row.pattern)}
+
+
+def _hint(name: str) -> str:
+    ours = [f"vit-{size}/16" for size in VIT_SHAPES] + [f"bit-{size}" for size in BIT_SHAPES]
+    close = difflib.get_close_matches(name, [*ours, *_OUR_RESNETS, *TIMM_NAMES], n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""

@@ -1,10 +1,12 @@
-"""Writes `models.json`: timm's logits and loss gradients for the fixed weights of `recipe.py`.
+"""Writes `models.json`: timm's logits and loss gradients for the fixed weights of `recipe.py`; and `positions.json`,
+`rotary.json`: positions as timm computes them; and `shapes.json`: the parameters of all of timm's ViTs and ResNets.
 
 In a scratch environment, for timm brings torch:
 
     pip install timm && python tests/goldens/make_models.py
 """
 
+import functools
 import json
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import torch
 
 def golden(timm_name: str, kwargs: dict, image_size: int) -> dict:
     """Eval-mode logits, and for a train-mode step the loss and every parameter's gradient norm."""
-    model = timm.create_model(timm_name, num_classes=recipe.NUM_CLASSES, **kwargs)
+    model = _model(timm_name, num_classes=recipe.NUM_CLASSES, **kwargs)
     weights = recipe.fixed_weights({name: tuple(t.shape) for name, t in model.state_dict().items()})
     model.load_state_dict({name: torch.from_numpy(w) for name, w in weights.items()}, strict=False)
     images = torch.from_numpy(recipe.fixed_images(image_size)).permute(0, 3, 1, 2)
@@ -38,6 +40,40 @@ def golden(timm_name: str, kwargs: dict, image_size: int) -> dict:
     }
 
 
+def _model(timm_name: str, **kwargs) -> torch.nn.Module:
+    if not timm_name.endswith("_bit"):
+        return timm.create_model(timm_name, **kwargs)
+    # timm's functions for BiT let nobody change the depth: what they call, with what they give.
+    convolution = functools.partial(timm.layers.StdConv2d, eps=1e-8)
+    return timm.models.resnetv2.ResNetV2(stem_type="fixed", conv_layer=convolution, **kwargs)
+
+
+def rotary_tables() -> dict[str, list]:
+    """timm's table for each entry of `recipe.ROTARY`: a row a patch, first all sines, then all cosines."""
+    tables = {}
+    for name, (options, grid) in recipe.ROTARY.items():
+        rope = timm.layers.create_rope_embed(dim=recipe.ROTARY_CHANNELS, num_heads=1, **options)
+        tables[name] = np.round(rope.get_embed(shape=list(grid)).numpy().astype(np.float64), 7).tolist()
+    return tables
+
+
+def shapes() -> dict:
+    """For every model of timm's ViT and ResNet files: image size in pixels, blocks in each stage, and the digest of the
+    names and shapes of all but the later blocks, with 10 classes; and the names of all other models."""
+    modules = {"vision_transformer", "deit", "eva", "resnet", "resnetv2"}
+    models, others = {}, []
+    for name in timm.list_models():
+        if timm.models.model_entrypoint(name).__module__.rpartition(".")[2] not in modules:
+            others.append(name)
+            continue
+        with torch.device("meta"):
+            model = timm.create_model(name, num_classes=recipe.NUM_CLASSES)
+        size = model.patch_embed.img_size if hasattr(model, "patch_embed") else model.pretrained_cfg["input_size"][1:]
+        state = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+        models[name] = [size[0], recipe.depths(state), recipe.digest(recipe.first_blocks(state))]
+    return {"timm": timm.__version__, "models": models, "others": others}
+
+
 def resized_positions() -> dict[str, list]:
     """timm's resampling of position tables: 'patches a side, patches a side wanted, prefix tokens' -> values."""
     resized = {}
@@ -51,6 +87,8 @@ def resized_positions() -> dict[str, list]:
 if __name__ == "__main__":
     positions = Path(__file__).with_name("positions.json")
     positions.write_text(json.dumps(resized_positions()) + "\n")
+    Path(__file__).with_name("rotary.json").write_text(json.dumps(rotary_tables()) + "\n")
+    Path(__file__).with_name("shapes.json").write_text(json.dumps(shapes()) + "\n")
     goldens = {name: golden(g.timm, g.timm_options, g.image_size) for name, g in recipe.MODELS.items()}
     target = Path(__file__).with_name("models.json")
     target.write_text(json.dumps(goldens, indent=1) + "\n")

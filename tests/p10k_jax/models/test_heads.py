@@ -79,6 +79,7 @@ def test_unit_vectors_survive_zero():
         ({"name": "proxy"}, r"head\.name='proxy' is unknown; known: linear, cosine"),
         ({"subcentres": 2}, r"subcentres=2 is for head\.name='cosine'"),
         ({"name": "cosine", "scale": 0.0}, "scale above 0"),
+        ({"name": "cosine", "bias_start": -9.0}, r"a cosine head has no bias"),
         ({"embedding_size": -1}, "at least 0"),
     ],
 )

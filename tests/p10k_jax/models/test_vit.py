@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from p10k_jax.models import create
-from p10k_jax.models.vit import GemPool, resample_positions, sincos_positions
+from p10k_jax.models.layers import GemPool
+from p10k_jax.models.transformer import resample_positions, sincos_positions
 
 SMALL = {"width": 24, "depth": 3, "heads": 3}
 IMAGES = jnp.asarray(np.random.RandomState(0).randn(400, 8, 8, 3), jnp.float32)
@@ -77,7 +78,7 @@ def test_sincos_positions_follow_the_paper():
         ({"pool": "max"}, r"pool='max' is unknown; known: 'token', 'avg', 'map', 'gem'"),
         ({"class_token": False}, r"pool='token' is unknown; known: 'avg', 'map', 'gem'"),
         ({"activation": "relu"}, r"activation='relu' is unknown; known: 'gelu'.*'swiglu'"),
-        ({"positions": "none"}, r"positions='none' is unknown"),
+        ({"positions": "rotary"}, r"positions='rotary' is unknown; known: 'learned', 'sincos', 'none'"),
         ({"drop_path": 1.0}, r"drop_path=1\.0 is outside"),
         ({"positions": "sincos", "width": 18}, r"multiple of 4, not 18"),
     ],
@@ -85,6 +86,17 @@ def test_sincos_positions_follow_the_paper():
 def test_bad_settings(options, message):
     with pytest.raises(ValueError, match=message):
         create("vit-Ti/8", num_classes=5, image_size=8, **SMALL | options)
+
+
+def test_without_positions_the_order_of_patches_is_not_seen():
+    made, params = model(positions="none", class_token=False, pool="avg")
+    assert "pos_embed" not in params
+    image = np.random.RandomState(2).randn(1, 16, 16, 3).astype(np.float32)
+    turned = np.concatenate([image[:, 8:], image[:, :8]], axis=1)
+    apply = jax.jit(made.apply)
+    logits = [apply(params, {}, x)[0].logits for x in (image, turned)]
+    np.testing.assert_allclose(logits[0], logits[1], atol=1e-5)
+    assert float(jnp.abs(logits[0]).max()) > 0.1
 
 
 @pytest.mark.parametrize(

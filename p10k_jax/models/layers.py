@@ -1,0 +1,61 @@
+"""What more than one family of models is built of."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, PRNGKeyArray
+
+
+class GemPool(nnx.Module):
+    """Generalised mean over tokens with a learned power (Radenovic et al., arXiv 1711.02512); what is below 1e-6, all
+    negative values among it, counts as 1e-6."""
+
+    def __init__(self):
+        self.p = nnx.Param(jnp.full((1,), 3.0, jnp.float32))
+
+    def __call__(self, tokens: Float[Array, "b n d"]) -> Float[Array, "b d"]:
+        power = self.p[...]
+        logarithms = jnp.log(jnp.maximum(tokens.astype(jnp.float32), 1e-6))  # of powers, float32 would run out
+        mean = jax.nn.logsumexp(power * logarithms, axis=1) - jnp.log(tokens.shape[1])
+        return jnp.exp(mean / power).astype(tokens.dtype)
+
+
+def drop_path_rates(last: float, blocks: int, *, train: bool, key: PRNGKeyArray | None) -> Float[np.ndarray, " n"]:
+    """Each block's chance to be skipped (stochastic depth; Huang et al., arXiv 1603.09382): linear from 0 to `last`,
+    and 0 for all outside training.
+
+    Raises:
+        ValueError: there is something to draw, but no key.
+    """
+    if not train or not last:
+        return np.zeros(blocks)
+    if key is None:
+        raise ValueError("drop_path needs a key in training.")
+    return np.linspace(0.0, last, blocks)
+
+
+def kept_branches(
+    key: PRNGKeyArray | None, block: int, rate: float, branches: int, examples: int
+) -> Float[Array, "branches examples"]:
+    """What multiplies a block's residual branches, an example each: 0 with chance `rate`, else 1 / (1 - rate).
+
+    The draw depends on `key` and the block's number alone.
+    """
+    if not rate:
+        return jnp.ones((branches, examples))
+    return jax.random.bernoulli(jax.random.fold_in(key, block), 1 - rate, (branches, examples)) / (1 - rate)
+
+
+def check_choice(setting: str, value: str, known: Sequence[str]) -> None:
+    """Raises ValueError unless `value` is among `known`."""
+    if value not in known:
+        raise ValueError(f"{setting}={value!r} is unknown; known: {', '.join(map(repr, known))}.")
+
+
+def check_drop_path(rate: float) -> None:
+    """Raises ValueError for a chance outside [0, 1)."""
+    if not 0 <= rate < 1:
+        raise ValueError(f"drop_path={rate} is outside [0, 1).")
