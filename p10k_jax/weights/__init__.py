@@ -1,0 +1,1 @@
+"""Weights: public checkpoints into a model, and a trained model back to timm."""
