@@ -5,7 +5,23 @@ import os
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 
+import shutil
+import tempfile
+
 import pytest
+
+# Tests compile the same small programs again and again: what one has compiled serves the session's other workers and
+# child processes, which inherit this.
+if "P10K_JAX_TESTS_COMPILED" not in os.environ:
+    os.environ["P10K_JAX_TESTS_COMPILED"] = tempfile.mkdtemp(prefix="p10k_jax-")
+_COMPILED = os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ["P10K_JAX_TESTS_COMPILED"]
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "1"
+
+
+def pytest_sessionfinish(session):
+    """Removes what was compiled, when the last worker has ended."""
+    if not hasattr(session.config, "workerinput"):
+        shutil.rmtree(_COMPILED, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +32,17 @@ def tiny_data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny_data")
     prepare("drawn_catalogue", config="tiny", data_dir=folder, progress=False)
     return folder
+
+
+@pytest.fixture(scope="session")
+def finished(tiny_data, tmp_path_factory):
+    """Workdir and final state of an undisturbed run."""
+    import jax
+
+    from p10k_jax.reporting.progress import Console
+    from p10k_jax.train import plan, train
+    from tests.runs import tiny_config
+
+    workdir = tmp_path_factory.mktemp("finished") / "workdir"
+    state = train(plan(tiny_config(tiny_data), workdir), Console())
+    return workdir, jax.device_get(state)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
@@ -90,6 +91,12 @@ class Checkpoints:
             abstract: A tree of `jax.ShapeDtypeStruct` with shardings, which may be of another mesh than was saved.
         """
         restore_args = ocp.checkpoint_utils.construct_restore_args(abstract)
+        args = ocp.args.PyTreeRestore(abstract, restore_args=restore_args, partial_restore=True)
+        return self._manager.restore(step, args=args)
+
+    def restore_on_host(self, step: int, abstract: State) -> State:
+        """As `restore`, into NumPy arrays: no device holds anything. `abstract` needs no shardings."""
+        restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), abstract)
         args = ocp.args.PyTreeRestore(abstract, restore_args=restore_args, partial_restore=True)
         return self._manager.restore(step, args=args)
 

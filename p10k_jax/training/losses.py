@@ -7,6 +7,7 @@ with the label that it belongs to.
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -122,7 +123,7 @@ def make_loss(
     scale: float | None = None,
     class_counts: Int[np.ndarray, " c"] | None = None,
 ) -> Loss:
-    """The loss of that name, and what is asked for around it: margin, logit adjustment, the loss, weights, in this order.
+    """The loss of that name with what is asked for around it: margin, logit adjustment, loss, weights, in this order.
 
     Logit adjustment adds `logit_adjustment * log(frequency)` to the logits while training, and to nothing afterwards:
     the model then learns what tells classes apart and leaves their frequencies to the loss. At 1 it is the loss whose
@@ -151,6 +152,8 @@ def make_loss(
         focal_gamma=focal_gamma,
         logit_adjustment=logit_adjustment,
         class_weight_power=class_weight_power,
+        margin=margin,
+        by_frequency=tuple(margin_by_frequency),
         class_counts=class_counts,
     )
     settings = {"label_smoothing": label_smoothing} | ({"focal_gamma": focal_gamma} if name == "focal" else {})
@@ -176,7 +179,7 @@ def make_loss(
     return loss
 
 
-def _check(name: str, *, class_counts, **values: float) -> None:
+def _check(name: str, *, class_counts, **values: Any) -> None:
     if name not in LOSSES:
         raise ValueError(f"Unknown loss {name!r}. Known: {', '.join(LOSSES)}.")
     if not 0 <= values["label_smoothing"] < 1:
@@ -184,6 +187,8 @@ def _check(name: str, *, class_counts, **values: float) -> None:
     for setting in ("focal_gamma", "logit_adjustment", "class_weight_power"):
         if not values[setting] >= 0:
             raise ValueError(f"loss.{setting}={values[setting]} is negative.")
+    if values["by_frequency"] and not values["margin"]:
+        raise ValueError(f"loss.margin_by_frequency={values['by_frequency']} needs loss.margin: {', '.join(MARGINS)}.")
     for setting in ("logit_adjustment", "class_weight_power"):
         if values[setting] and class_counts is None:
             raise ValueError(f"loss.{setting}={values[setting]} needs class_counts.")

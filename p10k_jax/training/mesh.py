@@ -68,6 +68,8 @@ def state_shardings(mesh: Mesh, state, rules: Rules):
     def sharding(path, leaf) -> NamedSharding:
         name = path_name(path)
         spec = first_match(rules, name, "fsdp")
+        if name.startswith("opt_state.") and not isinstance(spec, str) and len(spec) != leaf.ndim:
+            spec = "fsdp"  # factored moments, which have other shapes than their parameter
         if spec == "replicated" or leaf.ndim == 0:
             return NamedSharding(mesh, P())
         if spec == "fsdp":

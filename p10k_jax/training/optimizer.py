@@ -1,57 +1,32 @@
-"""Optimizers and schedules by name, all optax's."""
-
-import re
-from collections.abc import Callable
+"""Optimizers by name, all optax's."""
 
 import jax
 import jax.numpy as jnp
 import optax
 import optax.contrib
-from jaxtyping import Array, Float
 
 from p10k_jax.models.functional import Tree
-from p10k_jax.training.patterns import Rules, assign, check_patterns, path_name, table
-
-Schedule = Callable[[Array | int], Float[Array, ""]]
-
-
-def warmup_cosine(*, peak: float, warmup_steps: int, total_steps: int, end: float = 0.0) -> Schedule:
-    """Linear from 0 to `peak` over `warmup_steps`, then half a cosine to `end` at `total_steps`.
-
-    The first step already moves (it takes peak / warmup_steps).
-
-    Raises:
-        ValueError: a warm-up as long as the run or longer, or a rate that is not positive.
-    """
-    if not 0 <= warmup_steps < total_steps:
-        raise ValueError(f"schedule.warmup is {warmup_steps} steps of {total_steps}: it must be shorter than the run.")
-    if not peak > 0:
-        raise ValueError(f"optimizer.learning_rate={peak} must be positive.")
-
-    def rate(step):
-        step = jnp.asarray(step, jnp.float32)
-        progress = jnp.clip((step - warmup_steps) / (total_steps - warmup_steps), 0.0, 1.0)
-        cosine = end + (peak - end) * 0.5 * (1 + jnp.cos(jnp.pi * progress))
-        return jnp.where(step < warmup_steps, peak * (step + 1) / max(1, warmup_steps), cosine)
-
-    return rate
+from p10k_jax.training.layers import is_head, rate_factors
+from p10k_jax.training.patterns import Rules, assign, check_patterns, table
+from p10k_jax.training.schedules import Schedule
 
 
-def _adamw(schedule: Schedule, *, weight_decay: float, mask: Tree, b1: float, b2: float, momentum: float):
-    del momentum
-    return optax.adamw(schedule, b1=b1, b2=b2, weight_decay=weight_decay, mask=mask)
+def _adamw(*, b1: float, b2: float, **_) -> optax.GradientTransformation:
+    return optax.scale_by_adam(b1=b1, b2=b2)
 
 
-def _sgd(schedule: Schedule, *, weight_decay: float, mask: Tree, b1: float, b2: float, momentum: float):
-    del b1, b2
-    # Decay joins the gradient before the momentum, as in torch and in the ResNet papers.
-    decay = optax.add_decayed_weights(weight_decay, mask=mask)
-    return optax.chain(decay, optax.sgd(schedule, momentum=momentum, nesterov=True))
+def _lion(*, b1: float, b2: float, **_) -> optax.GradientTransformation:
+    return optax.scale_by_lion(b1=b1, b2=b2)
 
 
-def _muon(schedule: Schedule, *, weight_decay: float, mask: Tree, b1: float, b2: float, momentum: float):
-    direction = optax.contrib.muon(
-        -1.0,  # the direction alone; decay and rate follow for all parameters alike
+def _adafactor(*, b1: float, **_) -> optax.GradientTransformation:
+    # As Zhai et al. (arXiv 2106.04560, section 3.4) use it: with momentum, and without scaling by the parameter's size.
+    return optax.adafactor(-1.0, multiply_by_parameter_scale=False, momentum=b1)
+
+
+def _muon(*, b1: float, b2: float, momentum: float, **_) -> optax.GradientTransformation:
+    return optax.contrib.muon(
+        -1.0,
         beta=momentum,
         adam_b1=b1,
         adam_b2=b2,
@@ -59,23 +34,47 @@ def _muon(schedule: Schedule, *, weight_decay: float, mask: Tree, b1: float, b2:
         # As large as AdamW's usually are (Liu et al., section 2.2), so that a rate for AdamW suits both kinds.
         consistent_rms=0.2,
     )
-    decay = optax.add_decayed_weights(weight_decay, mask=mask)
-    return optax.chain(direction, decay, optax.scale_by_learning_rate(schedule))
 
 
 def _matrices(params: Tree) -> Tree:
-    """The axes along which kernels are matrices; None for the head's and for all that are no kernels."""
+    """The axes along which kernels are matrices; None for the heads' and for all that are no kernels."""
 
     def dimension_numbers(path, leaf):
         names = [entry.key for entry in path]
-        if names[-1] != "kernel" or leaf.ndim not in (2, 4) or names[0] in ("head", "fc"):
+        if names[-1] != "kernel" or leaf.ndim not in (2, 4) or names[0] in ("head", "fc", "group_head"):
             return None
         return optax.contrib.MuonDimensionNumbers(tuple(range(leaf.ndim - 1)), leaf.ndim - 1)
 
     return jax.tree.map_with_path(dimension_numbers, params)
 
 
-OPTIMIZERS = {"adamw": _adamw, "muon": _muon, "sgd": _sgd}
+def _momentum(*, momentum: float, **_) -> optax.GradientTransformation:
+    return optax.trace(decay=momentum, nesterov=True)
+
+
+# The direction alone; decay and rate follow for all alike.
+_DIRECTIONS = {
+    "adamw": _adamw,
+    "adafactor": _adafactor,
+    "lamb": _adamw,
+    "lion": _lion,
+    "muon": _muon,
+    "sgd": _momentum,
+}
+OPTIMIZERS = tuple(_DIRECTIONS)
+
+
+def _update_rule(
+    name: str, schedule: Schedule, *, weight_decay: float, mask: Tree, **settings: float
+) -> optax.GradientTransformation:
+    direction = _DIRECTIONS[name](**settings)
+    decay = optax.add_decayed_weights(weight_decay, mask=mask)
+    rate = optax.scale_by_learning_rate(schedule)
+    if name == "sgd":  # decay joins the gradient before the momentum, as in torch and in the ResNet papers
+        return optax.chain(decay, direction, rate)
+    if name == "lamb":
+        return optax.chain(direction, decay, optax.scale_by_trust_ratio(), rate)
+    return optax.chain(direction, decay, rate)
 
 
 def make_optimizer(
@@ -87,89 +86,59 @@ def make_optimizer(
     no_decay: tuple[str, ...] = (),
     layer_decay: float = 1.0,
     rates: Rules = (),
+    head_first_steps: int = 0,
     clip_norm: float = 0.0,
     b1: float = 0.9,
-    b2: float = 0.999,
+    b2: float | None = None,
     momentum: float = 0.9,
 ) -> tuple[optax.GradientTransformation, str]:
-    """The optimizer of that name, and the table of which parameter decays.
+    """The optimizer of that name, and the table of which parameter decays and how fast it learns.
 
     Args:
-        name: `adamw` (Loshchilov & Hutter, arXiv 1711.05101; decoupled decay times the rate), `sgd` (Nesterov), or
-            `muon` (Jordan, 2024; Liu et al., arXiv 2502.16982) for all kernels but the head's, a convolution's as a
-            matrix from its window to its channels and a fused projection as one, with Nesterov's AdamW for all else.
+        name: `adamw` (Loshchilov & Hutter, arXiv 1711.05101), `lamb` (You et al., arXiv 1904.00962), `lion` (Chen et
+            al., arXiv 2302.06675; wants about a third of AdamW's rate), `adafactor` (Shazeer & Stern, arXiv 1804.04235;
+            factored second moments, with momentum), `sgd` (Nesterov), or `muon` (Jordan, 2024; Liu et al., arXiv
+            2502.16982) for all kernels but the heads', a convolution's as a matrix from its window to its channels and
+            a fused projection as one, with Nesterov's AdamW for all else. Decay is decoupled and times the rate, but
+            for `sgd`.
         schedule: Step to learning rate.
         params: Arrays or shapes.
         weight_decay: Coefficient.
         no_decay: Patterns of parameters without decay; one that matches nothing is an error.
-        layer_decay: In (0, 1]: the rate of every layer is that of the next one times this (Clark et al., arXiv
-            2003.10555; Bao et al., arXiv 2106.08254); the head has the full one. See `layer_numbers`.
-        rates: (pattern, factor) pairs on top, the first that matches counts; 0 freezes (but not
-            BatchNorm's running statistics).
+        layer_decay, rates: See `rate_factors`. What is frozen has no moments and does not count in the norm.
+        head_first_steps: Steps in which neck and heads learn alone; over as many again all else comes in linearly
+            (Kumar et al., arXiv 2202.10054). Moments are gathered from the start.
         clip_norm: Largest global gradient norm; 0 clips nothing.
-        b1, b2: AdamW's. momentum: SGD's and Muon's.
+        b1, b2: AdamW's, and of what derives from it; b2 is 0.999 unless given, and 0.99 for `lion`, as in its paper.
+        momentum: SGD's and Muon's.
 
     Raises:
         ValueError: an unknown name, a pattern that matches nothing, a factor out of range.
     """
     if name not in OPTIMIZERS:
         raise ValueError(f"Unknown optimizer {name!r}. Known: {', '.join(OPTIMIZERS)}.")
-    if not 0 < layer_decay <= 1:
-        raise ValueError(f"optimizer.layer_decay={layer_decay} is outside (0, 1].")
-    for rule in rates:
-        if not (
-            isinstance(rule, tuple | list) and len(rule) == 2 and isinstance(rule[1], int | float) and rule[1] >= 0
-        ):
-            raise ValueError(f"optimizer.rates: {rule!r} is no pair of a pattern and a factor of at least 0.")
-    rules: Rules = [(pattern, False) for pattern in no_decay]
-    check_patterns(rules, params, setting="optimizer.no_decay")
-    check_patterns(rates, params, setting="optimizer.rates")
-    mask = assign(rules, params, True)
-    update = OPTIMIZERS[name](schedule, weight_decay=weight_decay, mask=mask, b1=b1, b2=b2, momentum=momentum)
-    factors = _rate_factors(params, layer_decay, rates)
+    no_decay_rules: Rules = [(pattern, False) for pattern in no_decay]
+    check_patterns(no_decay_rules, params, setting="optimizer.no_decay")
+    mask = assign(no_decay_rules, params, True)
+    if b2 is None:
+        b2 = 0.99 if name == "lion" else 0.999
+    factors = rate_factors(params, layer_decay=layer_decay, rates=rates)
+    update = _update_rule(name, schedule, weight_decay=weight_decay, mask=mask, b1=b1, b2=b2, momentum=momentum)
     if clip_norm:
         update = optax.chain(optax.clip_by_global_norm(clip_norm), update)
-    if not all(jax.tree.leaves(factors)):  # what is frozen does not count in the norm either
-        update = optax.chain(_scale_each(jax.tree.map(lambda factor: float(factor > 0), factors)), update)
+    if any(jax.tree.leaves(frozen := frozen_parameters(params, rates))):
+        update = optax.masked(update, jax.tree.map(lambda leaf: not leaf, frozen))
     if any(factor != 1 for factor in jax.tree.leaves(factors)):
         update = optax.chain(update, _scale_each(factors))
+    if head_first_steps:
+        update = optax.chain(update, _after_the_head(params, head_first_steps))
     decays = assign([(pattern, "no decay") for pattern in no_decay], params, f"decay {weight_decay}")
     return update, table(jax.tree.map(_description, factors, decays), params)
 
 
-def layer_numbers(params: Tree) -> tuple[Tree, int]:
-    """For every parameter the number of its layer, and the number of layers, as timm counts them.
-
-    0 is everything before the first block; every block is one layer; a ViT's `norm` and `norm_pre` belong to the last
-    block; pooling, `fc_norm` and head are the last layer.
-    """
-    names = [path_name(path) for path, _ in jax.tree.leaves_with_path(params)]
-    blocks = sorted({block for name in names if (block := _block(name))})
-    last = len(blocks) + 1
-
-    def number(name: str) -> int:
-        if block := _block(name):
-            return blocks.index(block) + 1
-        if name.startswith("norm"):
-            return last - 1
-        return last if name.split(".")[0] in _AFTER_THE_BLOCKS else 0
-
-    return jax.tree.unflatten(jax.tree.structure(params), [number(name) for name in names]), last + 1
-
-
-def _block(name: str) -> tuple[int, ...]:
-    """`blocks.3.attn...` -> (3,), `layer2.0.conv1...` -> (2, 0), anything else -> ()."""
-    match = re.match(r"(?:blocks\.|layer)(\d+)\.(?:(\d+)\.)?", name)
-    return tuple(int(group) for group in match.groups() if group) if match else ()
-
-
-_AFTER_THE_BLOCKS = ("fc_norm", "attn_pool", "gem_pool", "head", "fc")
-
-
-def _rate_factors(params: Tree, layer_decay: float, rates: Rules) -> Tree:
-    numbers, layers = layer_numbers(params)
-    factors = assign(rates, params, 1.0)
-    return jax.tree.map(lambda number, factor: factor * layer_decay ** (layers - 1 - number), numbers, factors)
+def frozen_parameters(params: Tree, rates: Rules) -> Tree:
+    """For every parameter whether `rates` freezes it (BatchNorm's running statistics are never frozen)."""
+    return jax.tree.map(lambda factor: factor == 0, assign(rates, params, 1.0))
 
 
 def _scale_each(factors: Tree) -> optax.GradientTransformation:
@@ -177,9 +146,16 @@ def _scale_each(factors: Tree) -> optax.GradientTransformation:
 
     def scale(updates, params=None):
         del params
-        return jax.tree.map(lambda update, factor: update * factor, updates, factors)
+        return jax.tree.map(
+            lambda update, factor: update * factor if factor else jnp.zeros_like(update), updates, factors
+        )
 
     return optax.stateless(scale)
+
+
+def _after_the_head(params: Tree, steps: int) -> optax.GradientTransformation:
+    trunk = jax.tree.map(lambda head: not head, is_head(params))
+    return optax.masked(optax.scale_by_schedule(lambda count: jnp.clip((count - steps + 1) / steps, 0.0, 1.0)), trunk)
 
 
 def _description(factor: float, decay: str) -> str:

@@ -8,7 +8,7 @@ import optax
 from jaxtyping import Array
 
 from p10k_jax.models.functional import Model, Tree
-from p10k_jax.models.pretrained import overlay
+from p10k_jax.weights.fit import overlay
 
 State = dict[str, Any]
 

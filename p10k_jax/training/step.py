@@ -5,28 +5,36 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from p10k_jax.data.augment import Views
-from p10k_jax.models.functional import Model
-from p10k_jax.training.losses import Loss
-from p10k_jax.training.optimizer import Schedule
+from p10k_jax.models.functional import Model, Tree
+from p10k_jax.training.losses import Objective
+from p10k_jax.training.schedules import Schedule
 from p10k_jax.training.state import State
 
-# Sets what the model draws apart from what the views draw out of the same step's key.
-_OF_THE_MODEL = 0x6D6F64
+# Sets what the model and the mixing draw apart from what the views draw out of the same step's key.
+_OF_THE_MODEL, _OF_THE_MIXING = 0x6D6F64, 0x6D6978
 
 Metrics = dict[str, Float[Array, ""]]
+# (key, images) -> (mixed images, the row that each was mixed with, how much of it is its own)
+Mixing = Callable[
+    [PRNGKeyArray, Float[Array, "b n n 3"]],
+    tuple[Float[Array, "b n n 3"], Int[Array, " b"], Float[Array, " b"]],
+]
 
 
 def make_train_step(
     model: Model,
     optimizer: optax.GradientTransformation,
     *,
-    loss: Loss,
+    objective: Objective,
     views: Views,
     schedule: Schedule,
     ema_decay: float,
+    mixing: Mixing | None = None,
+    accumulate: int = 1,
+    frozen: Tree | None = None,
 ) -> Callable[[State, dict[str, Array]], tuple[State, Metrics]]:
     """The step `(state, batch) -> (state, metrics)`.
 
@@ -36,34 +44,53 @@ def make_train_step(
     Args:
         model: Pure functions.
         optimizer: Update rule, its schedule inside.
-        loss: Per-example loss.
+        objective: Loss of each example.
         views: Canvases to augmented, normalised images.
         schedule: For the `learning_rate` in the metrics.
         ema_decay: Of the averaged weights; 0 keeps none.
+        mixing: Mixes rows of images; their losses are mixed alike.
+        accumulate: Parts that the batch is taken in, one after the other, to need less memory; must divide it. The
+            gradient is that of the whole batch, but BatchNorm sees parts.
+        frozen: For every parameter whether it is frozen; no gradient is computed for those.
 
     Returns:
-        A function; its metrics are `loss` (mean over the batch), `accuracy` (top-1 on the augmented batch),
-        `gradient_norm` (before clipping) and `learning_rate`.
-    """
+        A function; its metrics are `loss` (mean over the batch), `accuracy` (top-1 on the augmented batch, for mixed
+        images that of their own label), `gradient_norm` (before clipping) and `learning_rate`.
 
+    Raises:
+        ValueError: a setting out of range.
+    """
     if not 0 <= ema_decay < 1:
         raise ValueError(f"ema_decay={ema_decay} is outside [0, 1).")
+    if accumulate < 1:
+        raise ValueError(f"optimizer.accumulate={accumulate} must be at least 1.")
+
+    def part_loss(params: Tree, batch_stats: Tree, rows: dict[str, Array], key: PRNGKeyArray):
+        if frozen is not None:
+            params = jax.tree.map(lambda leaf, still: jax.lax.stop_gradient(leaf) if still else leaf, params, frozen)
+        images = views(rows["key"], rows["image"], rows["aspect"])
+        own = None
+        if mixing is not None:
+            images, partners, own = mixing(jax.random.fold_in(key, _OF_THE_MIXING), images)
+        model_key = jax.random.fold_in(key, _OF_THE_MODEL)
+        outputs, batch_stats = model.apply(params, batch_stats, images, train=True, key=model_key)
+        losses = objective(outputs, rows["label"], rows["group"])
+        if own is not None:
+            others = objective(outputs, rows["label"][partners], rows["group"][partners])
+            losses = own * losses + (1 - own) * others
+        accuracy = (outputs.logits.argmax(axis=1) == rows["label"]).mean()
+        return losses.mean(), (accuracy, batch_stats)
 
     def train_step(state: State, batch: dict[str, Array]) -> tuple[State, Metrics]:
         step_key = jax.random.fold_in(jax.random.wrap_key_data(state["key"], impl="threefry2x32"), state["step"])
-        images = views(step_key, batch["image"], batch["aspect"])
-        model_key = jax.random.fold_in(step_key, _OF_THE_MODEL)
-
-        def mean_loss(params):
-            outputs, batch_stats = model.apply(params, state["batch_stats"], images, train=True, key=model_key)
-            return loss(outputs.logits, batch["label"]).mean(), (outputs.logits, batch_stats)
-
-        (value, (logits, batch_stats)), gradients = jax.value_and_grad(mean_loss, has_aux=True)(state["params"])
+        rows = {name: batch[name] for name in ("image", "aspect", "label", "group")}
+        rows["key"] = jax.random.split(step_key, len(batch["label"]))
+        loss, accuracy, batch_stats, gradients = _over_parts(part_loss, state, rows, step_key, accumulate)
         updates, opt_state = optimizer.update(gradients, state["opt_state"], state["params"])
         params = optax.apply_updates(state["params"], updates)
         metrics = {
-            "loss": value,
-            "accuracy": (logits.argmax(axis=1) == batch["label"]).mean(),
+            "loss": loss,
+            "accuracy": accuracy,
             "gradient_norm": optax.tree.norm(gradients),
             "learning_rate": schedule(state["step"]),
         }
@@ -72,6 +99,30 @@ def make_train_step(
         return state | new | {"step": state["step"] + 1, "opt_state": opt_state, "ema": ema}, metrics
 
     return train_step
+
+
+def _over_parts(part_loss, state: State, rows: dict[str, Array], key: PRNGKeyArray, parts: int):
+    """(loss, accuracy, batch_stats, gradients) of the batch, taken in so many parts."""
+    gradient = jax.value_and_grad(part_loss, has_aux=True)
+    if parts == 1:
+        (loss, (accuracy, batch_stats)), gradients = gradient(state["params"], state["batch_stats"], rows, key)
+        return loss, accuracy, batch_stats, gradients
+    # Part i holds the rows i, i + parts, ...: where a device's share of the batch divides into the parts, as training
+    # asks, none of its rows leaves it.
+    split = jax.tree.map(lambda leaf: leaf.reshape(-1, parts, *leaf.shape[1:]).swapaxes(0, 1), rows)
+
+    def add(carry, part):
+        sums, batch_stats = carry
+        number, rows = part
+        (loss, (accuracy, batch_stats)), gradients = gradient(
+            state["params"], batch_stats, rows, jax.random.fold_in(key, number)
+        )
+        return (jax.tree.map(jnp.add, sums, (loss, accuracy, gradients)), batch_stats), None
+
+    zero = (jnp.zeros(()), jnp.zeros(()), jax.tree.map(jnp.zeros_like, state["params"]))
+    (sums, batch_stats), _ = jax.lax.scan(add, (zero, state["batch_stats"]), (jnp.arange(parts), split))
+    loss, accuracy, gradients = jax.tree.map(lambda leaf: leaf / parts, sums)
+    return loss, accuracy, batch_stats, gradients
 
 
 def average(average, new, step, decay: float):

@@ -156,6 +156,7 @@ def test_objective_adds_the_groups_share():
         ({"name": "focal", "focal_gamma": -1.0}, r"focal_gamma=-1\.0 is negative"),
         ({"name": "sigmoid", "logit_adjustment": 1.0, "class_counts": COUNTS}, r"is for a softmax"),
         ({"margin": "arcface"}, r"margin='arcface' needs head\.name='cosine'"),
+        ({"margin_by_frequency": (1.0, 0.5, 0.1)}, r"margin_by_frequency=\(1\.0, 0\.5, 0\.1\) needs loss\.margin"),
         ({"margin": "circle", "scale": 1.0}, r"margin='circle' is unknown; known: arcface, cosface"),
         ({"margin": "arcface", "scale": 1.0, "margin_size": 2.0, "class_counts": COUNTS}, r"margins from 2 to 2"),
         ({"margin": "arcface", "scale": 1.0, "margin_by_frequency": (1.0,), "class_counts": COUNTS}, r"\(a, b, c\)"),

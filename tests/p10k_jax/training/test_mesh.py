@@ -53,3 +53,13 @@ def test_one_axis_split_over_two_of_the_mesh():
 def test_a_rule_that_does_not_fit(spec, message):
     with pytest.raises(ValueError, match=f"sharding rule for head: .*{message}"):
         state_shardings(make_mesh(model=-1, data=1), shapes(head=(9, 16)), [("head", spec)])
+
+
+def test_factored_moments_of_a_parameter_with_a_rule_are_split_as_they_can():
+    state = {
+        "params": {"head": {"kernel": jax.ShapeDtypeStruct((256, 512), "float32")}},
+        "opt_state": ({"v_row": {"head": {"kernel": jax.ShapeDtypeStruct((256,), "float32")}}},),
+    }
+    shardings = state_shardings(make_mesh(2, 2, 2), state, ((r"head\.kernel$", (None, "model")),))
+    assert shardings["params"]["head"]["kernel"].spec == P(None, "model")
+    assert shardings["opt_state"][0]["v_row"]["head"]["kernel"].spec == P()

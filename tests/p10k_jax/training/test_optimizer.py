@@ -7,8 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from p10k_jax.models import create
-from p10k_jax.training.optimizer import layer_numbers, make_optimizer, warmup_cosine
+from p10k_jax.training.optimizer import frozen_parameters, make_optimizer
 
 PARAMS = {"fc": {"kernel": jnp.array([[1.0, -2.0]]), "bias": jnp.array([0.5, 0.25])}}
 GRADIENTS = {"fc": {"kernel": jnp.array([[0.3, 0.1]]), "bias": jnp.array([-0.2, 0.4])}}
@@ -84,19 +83,6 @@ def test_muon_moves_hidden_kernels_along_their_polar_factor_and_all_else_as_nest
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), moves["muon"], moves["adamw"])
 
 
-def test_layers_are_numbered_as_timm_numbers_them():
-    vit = create("vit-Ti/16", num_classes=3, image_size=32)
-    numbers, layers = layer_numbers(jax.eval_shape(vit.init, jax.random.key(0))[0])
-    assert layers == 14
-    assert numbers["blocks"]["10"]["attn"]["qkv"]["kernel"] == 11
-    assert (numbers["cls_token"], numbers["pos_embed"], numbers["patch_embed"]["proj"]["bias"]) == (0, 0, 0)
-    assert (numbers["norm"]["scale"], numbers["head"]["bias"]) == (12, 13)
-    resnet = create("resnet-18", num_classes=3, image_size=32)
-    numbers, layers = layer_numbers(jax.eval_shape(resnet.init, jax.random.key(0))[0])
-    assert (layers, numbers["bn1"]["scale"], numbers["fc"]["bias"]) == (10, 0, 9)
-    assert [numbers[f"layer{i}"][j]["conv1"]["kernel"] for i in (1, 2, 3, 4) for j in "01"] == [*range(1, 9)]
-
-
 def test_rates_by_layer_and_by_pattern():
     params = {
         "blocks": {str(i): {"kernel": jnp.full((2, 3), 1.0 + i)} for i in range(2)},
@@ -148,7 +134,7 @@ def test_bad_settings():
         make_optimizer("adamw", constant(1.0), PARAMS, weight_decay=0.0, rates=(("gamma", 0.0),))
     with pytest.raises(ValueError, match=r"optimizer\.rates: \('fc', -1\.0\) is no pair"):
         make_optimizer("adamw", constant(1.0), PARAMS, weight_decay=0.0, rates=(("fc", -1.0),))
-    with pytest.raises(ValueError, match=r"Unknown optimizer 'adam'. Known: adamw, muon, sgd"):
+    with pytest.raises(ValueError, match=r"Unknown optimizer 'adam'. Known: adamw, adafactor, lamb, lion, muon, sgd"):
         make_optimizer("adam", constant(1.0), PARAMS, weight_decay=0.0)
     with pytest.raises(ValueError, match=r"optimizer\.no_decay: pattern 'gamma\$' matches no parameter.*fc\.bias"):
         make_optimizer("adamw", constant(1.0), PARAMS, weight_decay=0.0, no_decay=("gamma$",))
@@ -156,13 +142,55 @@ def test_bad_settings():
         make_optimizer("adamw", constant(1.0), PARAMS, weight_decay=0.0, no_decay=("(",))
 
 
-def test_schedule():
-    rate = warmup_cosine(peak=2.0, warmup_steps=4, total_steps=20, end=0.5)
-    np.testing.assert_allclose([rate(s) for s in range(4)], [0.5, 1.0, 1.5, 2.0])
-    np.testing.assert_allclose(rate(4), 2.0)
-    np.testing.assert_allclose(rate(12), 1.25, rtol=1e-6)
-    np.testing.assert_allclose(rate(20), 0.5, rtol=1e-6)
-    with pytest.raises(ValueError, match=r"schedule\.warmup is 20 steps of 20"):
-        warmup_cosine(peak=1.0, warmup_steps=20, total_steps=20)
-    with pytest.raises(ValueError, match=r"learning_rate=-1\.0 must be positive"):
-        warmup_cosine(peak=-1.0, warmup_steps=0, total_steps=20)
+@pytest.mark.parametrize(
+    ("name", "theirs"),
+    [
+        ("lamb", lambda mask: optax.lamb(0.1, b1=0.8, b2=0.99, weight_decay=0.5, mask=mask)),
+        ("lion", lambda mask: optax.lion(0.1, b1=0.8, b2=0.99, weight_decay=0.5, mask=mask)),
+    ],
+)
+def test_optaxs_optimizers_are_optaxs(name, theirs):
+    optimizer, _ = make_optimizer(name, constant(0.1), PARAMS, weight_decay=0.5, no_decay=NO_DECAY, b1=0.8, b2=0.99)
+    expected = run(theirs({"fc": {"kernel": True, "bias": False}}), 3)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), run(optimizer, 3), expected)
+
+
+def test_adafactor_is_optaxs_with_decay_times_the_rate():
+    params = {"fc": {"kernel": jnp.asarray(np.random.RandomState(0).randn(130, 140), jnp.float32)}}
+    gradients = {"fc": {"kernel": jnp.asarray(np.random.RandomState(1).randn(130, 140), jnp.float32)}}
+    optimizer, _ = make_optimizer("adafactor", constant(0.1), params, weight_decay=0.5)
+    state = optimizer.init(params)
+    assert all(leaf.size <= 140 for leaf in jax.tree.leaves(state) if leaf.shape != (130, 140)), "factored"
+    moves, _ = optimizer.update(gradients, state, params)
+    theirs = optax.adafactor(0.1, multiply_by_parameter_scale=False, momentum=0.9)
+    expected, _ = theirs.update(gradients, theirs.init(params), params)
+    expected = expected["fc"]["kernel"] - 0.1 * 0.5 * params["fc"]["kernel"]
+    np.testing.assert_allclose(moves["fc"]["kernel"], expected, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["adamw", "adafactor", "lamb", "lion", "muon", "sgd"])
+def test_what_is_frozen_stays_and_has_no_moments(name):
+    params = {"blocks": {"0": {"kernel": jnp.ones((3, 4))}}, "head": {"kernel": jnp.ones((5, 7)), "bias": jnp.ones(7)}}
+    rates = ((r"^blocks", 0.0),)
+    assert frozen_parameters(params, rates) == {
+        "blocks": {"0": {"kernel": True}},
+        "head": {"kernel": False, "bias": False},
+    }
+    optimizer, _ = make_optimizer(name, constant(0.1), params, weight_decay=0.1, rates=rates, clip_norm=1.0)
+    state = optimizer.init(params)
+    assert not [leaf for leaf in jax.tree.leaves(state) if leaf.shape == (3, 4)]
+    moves, _ = optimizer.update(jax.tree.map(lambda leaf: leaf + 1, params), state, params)
+    np.testing.assert_array_equal(moves["blocks"]["0"]["kernel"], 0)
+    assert float(jnp.abs(moves["head"]["kernel"]).min()) > 0
+
+
+def test_the_head_learns_first_and_all_else_comes_in():
+    params = {"blocks": {"0": {"kernel": jnp.ones(2)}}, "head": {"bias": jnp.ones(2)}, "neck": {"scale": jnp.ones(2)}}
+    optimizer, _ = make_optimizer("sgd", constant(0.5), params, weight_decay=0.0, momentum=0.0, head_first_steps=4)
+    state, moved = optimizer.init(params), []
+    for _ in range(10):
+        moves, state = optimizer.update(params, state, params)
+        moved.append(-float(moves["blocks"]["0"]["kernel"][0]))
+        np.testing.assert_allclose(moves["head"]["bias"], -0.5)
+        np.testing.assert_allclose(moves["neck"]["scale"], -0.5)
+    np.testing.assert_allclose(moved, [0, 0, 0, 0, 0.125, 0.25, 0.375, 0.5, 0.5, 0.5])

@@ -10,11 +10,13 @@ import pytest
 from p10k_jax.data.augment import Normalisation, training_views
 from p10k_jax.data.batches import Loading, global_batches
 from p10k_jax.data.decode import DecodeReport
+from p10k_jax.data.mixing import mix
 from p10k_jax.data.order import TrainingOrder
-from p10k_jax.models import create
-from p10k_jax.training.losses import make_loss
+from p10k_jax.models import HeadSettings, create
+from p10k_jax.training.losses import make_loss, make_objective
 from p10k_jax.training.mesh import batch_sharding, make_mesh, replicated, state_shardings
-from p10k_jax.training.optimizer import make_optimizer, warmup_cosine
+from p10k_jax.training.optimizer import frozen_parameters, make_optimizer
+from p10k_jax.training.schedules import make_schedule
 from p10k_jax.training.state import evaluation_weights, initial_state
 from p10k_jax.training.step import average, make_train_step
 from tests.fakes import memory_split
@@ -27,18 +29,42 @@ MODELS = {
 }
 
 
-def train(name, mesh, *, steps=4, rules=(), ema_decay=0.9, optimizer="adamw"):
+MIXING = functools.partial(mix, mixup_alpha=0.8, cutmix_alpha=1.0)
+
+
+def train(
+    name,
+    mesh,
+    *,
+    steps=4,
+    rules=(),
+    ema_decay=0.9,
+    optimizer="adamw",
+    head=HeadSettings(),  # noqa: B008
+    group_weight=0.0,
+    mixing=None,
+    accumulate=1,
+    rates=(),
+):
     """Losses of a short training, the final state, and its shardings."""
-    model = create(name, num_classes=4, image_size=32, **MODELS[name])
-    schedule = warmup_cosine(peak=0.01, warmup_steps=1, total_steps=20)
+    model = create(name, num_classes=4, image_size=32, head=head, **MODELS[name])
+    schedule = make_schedule("cosine", peak=0.01, warmup_steps=1, total_steps=20)
     params, _ = jax.eval_shape(model.init, jax.random.key(0))
-    optimizer, _ = make_optimizer(optimizer, schedule, params, weight_decay=0.05, clip_norm=1.0)
+    optimizer, _ = make_optimizer(optimizer, schedule, params, weight_decay=0.05, clip_norm=1.0, rates=rates)
     settings = {"model": model, "optimizer": optimizer, "seed": 0, "ema": ema_decay > 0}
     init = functools.partial(initial_state, {}, **settings)
     shardings = state_shardings(mesh, jax.eval_shape(init), rules)
     views = training_views(image_size=32, scale=(0.5, 1.0), ratio=(0.75, 1.33), flip=0.5, statistics=Normalisation())
     step = make_train_step(
-        model, optimizer, loss=make_loss("softmax"), views=views, schedule=schedule, ema_decay=ema_decay
+        model,
+        optimizer,
+        objective=make_objective(make_loss("softmax"), group_weight=group_weight),
+        views=views,
+        schedule=schedule,
+        ema_decay=ema_decay,
+        mixing=mixing,
+        accumulate=accumulate,
+        frozen=frozen_parameters(params, rates),
     )
     step = jax.jit(
         step,
@@ -62,14 +88,14 @@ def train(name, mesh, *, steps=4, rules=(), ema_decay=0.9, optimizer="adamw"):
 
 
 @functools.cache
-def on_one_device(name, optimizer="adamw"):
-    losses, state, _ = train(name, make_mesh(1, devices=jax.devices()[:1]), optimizer=optimizer)
+def on_one_device(name, **settings):
+    losses, state, _ = train(name, make_mesh(1, devices=jax.devices()[:1]), **settings)
     return losses, jax.device_get(state)
 
 
 @functools.cache
-def on_eight_devices(name, sizes, optimizer="adamw"):
-    losses, state, _ = train(name, make_mesh(*sizes), optimizer=optimizer)
+def on_eight_devices(name, sizes, **settings):
+    losses, state, _ = train(name, make_mesh(*sizes), **settings)
     return losses, state
 
 
@@ -83,8 +109,23 @@ def on_eight_devices(name, sizes, optimizer="adamw"):
     ],
 )
 def test_eight_devices_train_as_one(name, sizes, optimizer):
-    losses, expected = on_one_device(name, optimizer)
-    sharded_losses, state = on_eight_devices(name, sizes, optimizer)
+    check_same_training(on_one_device(name, optimizer=optimizer), on_eight_devices(name, sizes, optimizer=optimizer))
+
+
+def test_eight_devices_train_as_one_with_everything_on():
+    settings = {
+        "head": HeadSettings("cosine", embedding_size=16, bnneck=True, subcentres=2, num_groups=2),
+        "group_weight": 0.5,
+        "mixing": MIXING,
+        "accumulate": 2,
+        # BatchNorm takes away what the biases before it add: their gradient is rounding noise, which AdamW makes large.
+        "optimizer": "sgd",
+    }
+    check_same_training(on_one_device("vit-Ti/8", **settings), on_eight_devices("vit-Ti/8", (4, 2, 1), **settings))
+
+
+def check_same_training(one, eight):
+    (losses, expected), (sharded_losses, state) = one, eight
     np.testing.assert_allclose(sharded_losses, losses, rtol=2e-4)
     # AdamW divides by the gradient's own size, so a weight whose gradient is rounding noise moves by noise: compare
     # the bulk of each tensor.
@@ -131,3 +172,41 @@ def test_without_average_the_latest_weights_are_evaluated():
     np.testing.assert_array_equal(evaluation_weights(state)[0]["head"]["bias"], state["params"]["head"]["bias"])
     assert int(state["step"]) == 1
     assert jnp.issubdtype(state["key"].dtype, jnp.uint32)
+
+
+def test_a_batch_in_parts_trains_as_a_whole():
+    losses, expected = on_one_device("vit-Ti/8")
+    parts = on_one_device("vit-Ti/8", accumulate=4)
+    np.testing.assert_allclose(parts[0], losses, rtol=1e-4)
+    check_same_training((losses, expected), parts)
+
+
+def test_labels_follow_the_images_that_are_mixed_in():
+    def exchange(key, images):
+        partners = jnp.arange(len(images)) ^ 1
+        return images[partners], partners, jnp.zeros(len(images))
+
+    def with_itself(key, images):
+        return images, jnp.arange(len(images)), jnp.full(len(images), 0.3)
+
+    plain, _ = on_one_device("vit-Ti/8")
+    for mixing in (exchange, with_itself):
+        np.testing.assert_allclose(train("vit-Ti/8", make_mesh(), mixing=mixing)[0], plain, rtol=2e-4)
+    assert not np.allclose(train("vit-Ti/8", make_mesh(), mixing=MIXING)[0], plain, rtol=1e-2)
+
+
+def test_a_frozen_trunk_stays_and_the_head_learns():
+    _, state, _ = train("resnet-18", make_mesh(), steps=2, rates=((r"^(?!fc)", 0.0),))
+    _, untrained, _ = train("resnet-18", make_mesh(), steps=0)
+    for part, tree in state["params"].items():
+        same = [
+            np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (tree, untrained["params"][part])), strict=True)
+        ]
+        assert all(same) if part != "fc" else not any(same)
+
+
+def test_bad_settings():
+    with pytest.raises(ValueError, match=r"ema_decay=1\.0"):
+        train("vit-Ti/8", make_mesh(), ema_decay=1.0)
+    with pytest.raises(ValueError, match=r"optimizer\.accumulate=0"):
+        train("vit-Ti/8", make_mesh(), accumulate=0)
