@@ -21,9 +21,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
     values = parse_arg(arg, depth=50)
     config = common.get_config()
     config.model.name = f"resnet-{values['depth']}"
+    with config.unlocked():
+        config.model.options = common.resnet_options()
     config.optimizer.name = "sgd"
     config.optimizer.learning_rate = 0.1
     config.optimizer.weight_decay = 5e-5
-    config.optimizer.no_decay = (r"bias$", r"scale$")
+    config.optimizer.no_decay = common.RESNET_NO_DECAY
     config.ema_decay = 0.999
     return config

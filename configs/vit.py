@@ -12,7 +12,6 @@ Expected: `variant=Ti/16` at 128 pixels, 25 epochs of 2,397 photos of 81 groceri
 """
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
 
 from configs import common
 from p10k_jax.config import parse_arg
@@ -24,10 +23,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config = common.get_config()
     with config.unlocked():
         config.model.name = f"vit-{values['variant']}"
-        config.model.options = ConfigDict({"pool": "avg"})
-        for option in ("width", "depth", "heads"):
-            config.model.options[option] = placeholder(int)
-        config.model.options.mlp_ratio = placeholder(float)
+        config.model.options = common.vit_options(pool="avg")
     config.optimizer.no_decay = common.VIT_NO_DECAY
     config.optimizer.name = "muon"
     config.optimizer.momentum = 0.95

@@ -89,20 +89,46 @@ def as_plain(config: ConfigDict) -> dict[str, Any]:
     return json.loads(json.dumps(config.to_dict()))
 
 
+# Beside the settings as they were resolved, those that were given: what tells whether a run is to go on.
+_GIVEN = "given"
+
+
+def resume_config(config: ConfigDict, workdir: Path) -> ConfigDict:
+    """The config that a run in `workdir` starts or goes on with; writes nothing.
+
+    Args:
+        config: As given.
+        workdir: Where a run lies, what the config leaves open is as that run resolved it.
+
+    Returns:
+        A locked copy.
+
+    Raises:
+        ValueError: `workdir` holds a run that was given another config, or files that are no run.
+    """
+    config = config.copy_and_resolve_references()
+    if not (workdir / "config.json").exists():
+        check_empty(workdir)
+        return config.lock()
+    record = read_workdir(workdir)
+    if _GIVEN not in record:
+        raise ValueError(f"workdir={workdir} holds no run that could go on; give another --workdir.")
+    _check_same(workdir, record[_GIVEN].to_dict(), as_plain(config))
+    with config.unlocked():
+        _adopt(config, record)
+    return config.lock()
+
+
 def check_workdir(workdir: Path, config: Mapping) -> None:
-    """Raises ValueError if `workdir` holds a run of another config, or files that are no run."""
-    record = workdir / "config.json"
-    if not record.exists():
-        if workdir.is_file():
-            raise ValueError(f"workdir={workdir} is a file; give a folder.")
-        others = sorted(path.name for path in workdir.iterdir()) if workdir.exists() else []
-        if any(not name.endswith(".incomplete") for name in others):
-            found = ", ".join(others[:3])
-            raise ValueError(f"workdir={workdir} holds {found} but no config.json; give an empty folder.")
-        return
-    changed = [
-        line for line in differences(read_workdir(workdir).to_dict(), config) if not line.startswith(_MAY_CHANGE)
-    ]
+    """Raises ValueError if `workdir` holds a run that was resolved otherwise: on other data, or other hardware."""
+    if (workdir / "config.json").exists():
+        record = read_workdir(workdir).to_dict()
+        del record[_GIVEN]
+        _check_same(workdir, record, config)
+
+
+def _check_same(workdir: Path, record: Mapping, config: Mapping) -> None:
+    changed = [line for line in differences(record, config) if not line.startswith(_MAY_CHANGE)]
     if changed:
         listed = "\n  ".join(changed)
         raise ValueError(
@@ -110,9 +136,33 @@ def check_workdir(workdir: Path, config: Mapping) -> None:
         )
 
 
-def write_workdir(workdir: Path, config: Mapping) -> None:
-    """Writes `config.json`."""
-    write_json(workdir / "config.json", config)
+def check_empty(workdir: Path, *, setting: str = "workdir") -> None:
+    """Raises ValueError where the folder holds anything, or is none."""
+    if workdir.is_file():
+        raise ValueError(f"{setting}={workdir} is a file; give a folder.")
+    others = sorted(path.name for path in workdir.iterdir()) if workdir.exists() else []
+    if any(not name.endswith(".incomplete") for name in others):
+        without = "" if "config.json" in others else " but no config.json"
+        raise ValueError(f"{setting}={workdir} holds {', '.join(others[:3])}{without}; give an empty folder.")
+
+
+def _adopt(config: ConfigDict, record: ConfigDict, prefix: str = "") -> None:
+    """Takes from a run's record what the config leaves open, but for what may change."""
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            _adopt(value, record[key], f"{prefix}{key}.")
+        elif value is None and key in record and not f"{prefix}{key}".startswith(_MAY_CHANGE):
+            config[key] = record[key]
+
+
+def holds_run(path: Path) -> bool:
+    """Whether the folder is the workdir of a run."""
+    return (path / "config.json").is_file() and (path / "checkpoints").is_dir()
+
+
+def write_workdir(workdir: Path, config: Mapping, given: Mapping) -> None:
+    """Writes `config.json`: the config as it was resolved, and in it as it was given."""
+    write_json(workdir / "config.json", {**config, _GIVEN: given})
 
 
 def read_workdir(workdir: Path) -> ConfigDict:

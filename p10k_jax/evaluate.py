@@ -39,6 +39,8 @@ def plan(
     checkpoint: str,
     *,
     batch_size: int | None = None,
+    image_size: int | None = None,
+    crop: float | None = None,
     data_dir: str | None = None,
 ) -> Evaluation:
     """Checks everything that can be checked before the first batch; writes nothing.
@@ -48,6 +50,9 @@ def plan(
         split: Of the run's dataset.
         checkpoint: `best`, `last` or a step.
         batch_size: Global; default: the run's.
+        image_size: Side of what the model sees, pixels; default: the run's. Larger than in training is often better
+            (Touvron et al., arXiv 1906.06423).
+        crop: Centred square as a fraction of the shorter side, 0 for the whole picture squashed; default: the run's.
         data_dir: Where the prepared data lies; default: where it was in training. It must be the same data.
 
     Raises:
@@ -55,9 +60,12 @@ def plan(
     """
     config = read_workdir(workdir)
     config.eval.batch_size = batch_size or config.eval.batch_size
+    config.eval.image_size = image_size or config.eval.image_size
+    config.eval.crop = config.eval.crop if crop is None else crop
+    config.data.canvas_size = max(config.data.canvas_size, -(-config.eval.image_size * 8 // 7))
     data = open_split(setup.open_data(config, data_dir=data_dir), split)
     mesh = _mesh_here(config)
-    model = setup.make_model(config, data)
+    model = setup.make_model(config)
     evaluator = setup.make_evaluator(config, model, data, mesh)
     checkpoints = Checkpoints(workdir / "checkpoints", metric="top1", read_only=True)
     step = checkpoints.resolve(checkpoint)
@@ -94,7 +102,15 @@ def main() -> None:
     given, console = flags.FLAGS, Console()
     with clear_errors():
         workdir = setup.local_folder(given.workdir, setting="workdir")
-        evaluation = plan(workdir, given.split, given.checkpoint, batch_size=given.batch_size, data_dir=given.data_dir)
+        evaluation = plan(
+            workdir,
+            given.split,
+            given.checkpoint,
+            batch_size=given.batch_size,
+            image_size=given.image_size,
+            crop=given.crop,
+            data_dir=given.data_dir,
+        )
     for key, value in evaluate(evaluation, console).items():
         console.say(f"  {key:>14}  {value:.4f}" if isinstance(value, float) else f"  {key:>14}  {value:,}")
     console.say(f"Predictions and figures lie in {evaluation.folder}")
@@ -106,6 +122,10 @@ def define_flags() -> None:
     flags.DEFINE_string("split", "validation", "Split to evaluate: validation, test, or TFDS's slice notation.")
     flags.DEFINE_string("checkpoint", "best", "best (by validation top-1), last, or a step.")
     flags.DEFINE_integer("batch_size", None, "Global batch size; default: the run's.")
+    flags.DEFINE_integer("image_size", None, "Side of what the model sees, pixels; default: the run's.")
+    flags.DEFINE_float(
+        "crop", None, "Centred square, fraction of the shorter side; 0: the whole picture; default: the run's."
+    )
     flags.DEFINE_string("data_dir", None, "Where the prepared data lies, if it has moved.")
 
 

@@ -6,23 +6,21 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pyarrow as pa
 import tensorflow_datasets as tfds
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from p10k_jax.data.augment import Normalisation, Views, evaluation_views, training_views
+from p10k_jax.data.augment import Normalisation, evaluation_views
 from p10k_jax.data.batches import Loading, check_divides, evaluation_steps, global_batches
 from p10k_jax.data.decode import DecodeReport
 from p10k_jax.data.order import EvaluationOrder
-from p10k_jax.data.splits import Split, data_fingerprint, split_labels
+from p10k_jax.data.splits import Split, data_fingerprint
 from p10k_jax.evaluation.predictions import PredictStep, make_predict_step, predict_split
-from p10k_jax.models import Model, create
+from p10k_jax.models import HeadSettings, Model, create
 from p10k_jax.models.functional import Tree
-from p10k_jax.models.pretrained import Fit, fit_tensors, read_tensors
-from p10k_jax.training.losses import Loss, make_loss
 from p10k_jax.training.mesh import batch_sharding, replicated
+from p10k_jax.weights.preprocessing import Preprocessing
 from tfds_builder.disk import free_bytes
 from tfds_builder.prepare import prepare
 from tfds_builder.processing import available_cores
@@ -68,23 +66,58 @@ def open_data(config: ConfigDict, *, data_dir: str | None = None) -> tfds.core.D
     return builder
 
 
-def resolve(config: ConfigDict, builder: tfds.core.DatasetBuilder, split: Split) -> None:
-    """Fills in what the config leaves to the data and the hardware, so that `config.json` says what was done."""
+def resolve(
+    config: ConfigDict,
+    builder: tfds.core.DatasetBuilder,
+    split: Split,
+    preprocessing: Preprocessing,
+    *,
+    num_groups: int,
+) -> None:
+    """Fills in what the config leaves to the data, the weights and the hardware, so that `config.json` says what was
+    done.
+
+    Raises:
+        ValueError: a size that is too small, or fewer classes than the data has.
+    """
     with config.unlocked():
         config.data.fingerprint = data_fingerprint(builder)
         config.data.config = builder.builder_config.name if builder.builder_config else ""
-        config.data.canvas_size = canvas_size(config)
+        config.data.image_size = config.data.image_size or preprocessing.image_size
+        config.data.mean = tuple(config.data.mean or preprocessing.mean)
+        config.data.std = tuple(config.data.std or preprocessing.std)
         config.model.num_classes = config.model.num_classes or split.num_classes
+        config.model.num_groups = num_groups
         config.model.dtype = compute_dtype(config.model.dtype)
+        config.eval.image_size = config.eval.image_size or config.data.image_size
         config.eval.batch_size = config.eval.batch_size or config.batch_size
+        config.data.canvas_size = canvas_size(config)
+    check_classes(config, split)
+
+
+def check_classes(config: ConfigDict, split: Split) -> None:
+    """Raises ValueError where the data has more classes than the model."""
+    if config.model.num_classes < split.num_classes:
+        raise ValueError(
+            f"model.num_classes={config.model.num_classes}, but {split.dataset} has {split.num_classes} classes."
+        )
 
 
 def canvas_size(config: ConfigDict) -> int:
-    """Side of the canvas in pixels: as configured, or 8/7 of the view's (256 for 224)."""
-    image_size = config.data.image_size
-    size = config.data.canvas_size or -(-image_size * 8 // 7)
-    if image_size < 1 or size < image_size:
-        raise ValueError(f"data.canvas_size={size} must be at least data.image_size={image_size}, and that at least 1.")
+    """Side of the canvas in pixels: as configured, or 8/7 of the largest view's (256 for 224)."""
+    views = {
+        setting: size
+        for setting, size in (
+            ("data.image_size", config.data.image_size),
+            ("data.low_image_size", config.data.low_image_size),
+            ("eval.image_size", config.eval.image_size),
+        )
+        if size is not None
+    }
+    size = config.data.canvas_size or -(-max(views.values()) * 8 // 7)
+    for setting, view in views.items():
+        if not 1 <= view <= size:
+            raise ValueError(f"data.canvas_size={size} must be at least {setting}={view}, and that at least 1.")
     return size
 
 
@@ -104,40 +137,22 @@ def loading(config: ConfigDict) -> Loading:
     return Loading(threads=threads, workers=workers)
 
 
-def make_model(config: ConfigDict, split: Split) -> Model:
-    """The model that the config names, with a head for the split's classes or for more."""
-    num_classes = config.model.num_classes or split.num_classes
-    if num_classes < split.num_classes:
-        raise ValueError(f"model.num_classes={num_classes}, but {split.dataset} has {split.num_classes} classes.")
+def make_model(config: ConfigDict, *, image_size: int | None = None) -> Model:
+    """The model of a resolved config, for its image size or another."""
     return create(
         config.model.name,
-        num_classes=num_classes,
-        image_size=config.data.image_size,
-        dtype=_DTYPES[compute_dtype(config.model.dtype)],
+        num_classes=config.model.num_classes,
+        image_size=image_size or config.data.image_size,
+        head=HeadSettings(**config.head, num_groups=config.model.num_groups),
+        dtype=_DTYPES[config.model.dtype],
         **{key: value for key, value in config.model.options.items() if value is not None},
     )
 
 
-def pretrained_weights(config: ConfigDict, model: Model) -> Fit | None:
-    """The weights that a new run starts from, fitted to the model; None for a start from chance."""
-    if not config.model.weights:
-        return None
-    params, batch_stats = jax.eval_shape(model.init, jax.random.key(0))
-    return fit_tensors(
-        read_tensors(local_folder(config.model.weights, setting="model.weights")),
-        {"params": params, "batch_stats": batch_stats},
-        prefix_tokens=model.prefix_tokens,
-        new=config.model.weights_new,
-        left_over=config.model.weights_left_over,
-    )
-
-
-def make_training_loss(config: ConfigDict, builder: tfds.core.DatasetBuilder, split: Split) -> Loss:
-    """The loss that the config describes; the class frequencies are looked up where it needs them."""
-    counts = None
-    if config.loss.logit_adjustment:
-        counts = np.bincount(split_labels(builder, split), minlength=config.model.num_classes)
-    return make_loss(**config.loss, class_counts=counts)
+def image_settings(config: ConfigDict) -> str:
+    """What the model sees, in words."""
+    mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (config.data.mean, config.data.std))
+    return f"{config.data.image_size} pixels out of {config.data.canvas_size}, mean ({mean}), std ({std})"
 
 
 def normalisation(config: ConfigDict) -> Normalisation:
@@ -146,18 +161,6 @@ def normalisation(config: ConfigDict) -> Normalisation:
     if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
         raise ValueError(f"data.mean={mean}, data.std={std}: three numbers each are needed, and std above 0.")
     return Normalisation(mean, std)
-
-
-def make_training_views(config: ConfigDict) -> Views:
-    """The augmentation that the config describes."""
-    return training_views(
-        image_size=config.data.image_size,
-        scale=tuple(config.augment.crop_scale),
-        ratio=tuple(config.augment.crop_ratio),
-        flip=config.augment.flip,
-        jitter=tuple(config.augment.jitter),
-        statistics=normalisation(config),
-    )
 
 
 def assert_space(workdir: Path, state: Tree) -> None:
@@ -212,13 +215,23 @@ def make_evaluator(config: ConfigDict, model: Model, split: Split, mesh: Mesh) -
     """An evaluator as the config describes. Raises ValueError for a batch that the mesh does not divide."""
     batch_size = config.eval.batch_size or config.batch_size
     check_divides(batch_size, batch_sharding(mesh))
-    views = evaluation_views(image_size=config.data.image_size, crop=config.eval.crop, statistics=normalisation(config))
+    check_classes(config, split)
+    views = evaluation_views(
+        image_size=config.eval.image_size,
+        crop=config.eval.crop,
+        pad=config.data.pad,
+        statistics=normalisation(config),
+    )
+    picture = jax.ShapeDtypeStruct((1, config.eval.image_size, config.eval.image_size, 3), jnp.float32)
+    jax.eval_shape(
+        model.apply, *jax.eval_shape(model.init, jax.random.key(0)), picture
+    )  # raises for a size that is none
     predict = make_predict_step(model, views, num_classes=split.num_classes)
     return Evaluator(
         split=split,
         predict=jax.jit(predict, out_shardings=replicated(mesh)),
         mesh=mesh,
         batch_size=batch_size,
-        canvas_size=canvas_size(config),
+        canvas_size=config.data.canvas_size,
         loading=loading(config),
     )

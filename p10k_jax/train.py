@@ -6,49 +6,50 @@ A run is a sequence of pure functions over plain pytrees; this page tells it fro
 """
 
 import functools
-import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from absl import flags
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from p10k_jax import setup
+from p10k_jax import recipe, setup
 from p10k_jax.config import (
     as_plain,
     check_workdir,
     clear_errors,
     config_of_flags,
     define_config_flag,
-    read_workdir,
+    resume_config,
     run_program,
     write_workdir,
 )
 from p10k_jax.data.batches import abstract_batch, check_divides, global_batches
 from p10k_jax.data.decode import DecodeReport
-from p10k_jax.data.order import TrainingOrder
+from p10k_jax.data.order import Order
 from p10k_jax.data.splits import Split, open_split
 from p10k_jax.evaluation.metrics import metrics
-from p10k_jax.models.pretrained import same_part
+from p10k_jax.models.registry import resolve as known_model
 from p10k_jax.reporting.meter import Meter
 from p10k_jax.reporting.progress import Console
 from p10k_jax.reporting.writers import MetricWriter
 from p10k_jax.training.checkpoint import Best, Checkpoints, abstract_state, has_checkpoint
 from p10k_jax.training.duration import run_steps, to_steps
 from p10k_jax.training.mesh import batch_sharding, make_mesh, replicated, state_shardings
-from p10k_jax.training.optimizer import make_optimizer, warmup_cosine
+from p10k_jax.training.optimizer import frozen_parameters
 from p10k_jax.training.patterns import check_patterns
 from p10k_jax.training.state import State, evaluation_weights, initial_state
 from p10k_jax.training.step import make_train_step
+from p10k_jax.weights.fit import same_part
 
 
 class Run(NamedTuple):
     """A run that was checked and is ready to start; making one writes nothing but prepared data."""
 
     config: ConfigDict
+    given: dict[str, Any]
     workdir: Path
     mesh: Mesh
     split: Split
@@ -56,7 +57,8 @@ class Run(NamedTuple):
     due: Callable[[str, int], bool]
     init: Callable[[], State]
     state: State
-    step: jax.stages.Lowered
+    order: Order
+    phases: list[tuple[int, jax.stages.Lowered]]
     validate: setup.Evaluator | None
     summary: str
 
@@ -68,14 +70,20 @@ def plan(config: ConfigDict, workdir: Path) -> Run:
         ValueError: the input is bad; the message names the value and the way out, and `workdir` is untouched.
     """
     # -- Data
-    if (workdir / "config.json").exists():
-        config.data.fingerprint = read_workdir(workdir).data.fingerprint
+    given = as_plain(config)
+    config = resume_config(config, workdir)
+    known_model(config.model.name)
     mesh = make_mesh(**config.mesh)
-    check_divides(config.batch_size, batch_sharding(mesh))
+    check_divides(config.batch_size, batch_sharding(mesh), parts=config.optimizer.accumulate)
     builder = setup.open_data(config)
     split = open_split(builder, config.data.train_split)
-    setup.resolve(config, builder, split)
-    check_workdir(workdir, as_plain(config))
+    setup.resolve(
+        config,
+        builder,
+        split,
+        recipe.preprocessing(config),
+        num_groups=recipe.num_groups(config, builder, split),
+    )
 
     # -- Durations
     sizes = {"batch_size": config.batch_size, "num_examples": len(split)}
@@ -90,25 +98,29 @@ def plan(config: ConfigDict, workdir: Path) -> Run:
     def due(what: str, step: int) -> bool:
         return step == total_steps or (every[what] > 0 and step % every[what] == 0)
 
-    # -- Model, optimizer, step
-    schedule = warmup_cosine(
-        peak=config.optimizer.learning_rate,
-        warmup_steps=in_steps(config.schedule.warmup, setting="schedule.warmup", rounding=math.floor),
-        total_steps=total_steps,
-        end=config.schedule.end,
-    )
-    model = setup.make_model(config, split)
+    # -- Model and the weights that it starts from
+    model = setup.make_model(config)
+    load = functools.cache(functools.partial(recipe.start_weights, config, model))
+    pretrained = None if has_checkpoint(workdir / "checkpoints") else load()  # a resumed run needs no file
+    if pretrained:
+        with config.unlocked():
+            config.model.weights_sha256 = pretrained.sha256
+    check_workdir(workdir, as_plain(config))
+
+    # -- Optimizer, steps
     params, _ = jax.eval_shape(model.init, jax.random.key(0))
-    optimizer_settings = {key: value for key, value in config.optimizer.items() if key not in ("name", "learning_rate")}
-    optimizer, decay_table = make_optimizer(config.optimizer.name, schedule, params, **optimizer_settings)
-    step = make_train_step(
+    optimizer, schedule, decay_table = recipe.optimizer(config, params, total_steps, in_steps)
+    make_step = functools.partial(
+        make_train_step,
         model,
         optimizer,
-        loss=setup.make_training_loss(config, builder, split),
-        views=setup.make_training_views(config),
+        objective=recipe.objective(config, builder, split),
         schedule=schedule,
         ema_decay=config.ema_decay,
+        accumulate=config.optimizer.accumulate,
+        frozen=frozen_parameters(params, config.optimizer.rates),
     )
+    phases = recipe.phases(config, total_steps, in_steps)
     validate = None
     if config.eval.split:
         validate = setup.make_evaluator(config, model, open_split(builder, config.eval.split), mesh)
@@ -120,11 +132,10 @@ def plan(config: ConfigDict, workdir: Path) -> Run:
     check_patterns(config.sharding_rules, shapes, setting="sharding_rules")
     shardings = state_shardings(mesh, shapes, config.sharding_rules)
     setup.assert_space(workdir, shapes)
-    load = functools.cache(functools.partial(setup.pretrained_weights, config, model))
-    pretrained = None if has_checkpoint(workdir / "checkpoints") else load()  # a resumed run needs no file
 
     def init() -> State:
         start = fit.weights if (fit := load()) else {}
+        load.cache_clear()  # gigabytes that nobody needs again
         # A host gives its devices their shards alone; `device_put` would gather every array whole over all hosts.
         placed = jax.tree.map(
             lambda value, sharding: jax.make_array_from_callback(value.shape, sharding, lambda part: value[part]),
@@ -135,8 +146,14 @@ def plan(config: ConfigDict, workdir: Path) -> Run:
     parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
     state = abstract_state(shapes, shardings)
     batch = abstract_batch(config.batch_size, config.data.canvas_size, batch_sharding(mesh))
+
+    def lowered(phase: recipe.Phase) -> jax.stages.Lowered:
+        step = make_step(views=phase.views, mixing=phase.mixing)
+        return jax.jit(step, out_shardings=(shardings, replicated(mesh)), donate_argnums=0).lower(state, batch)
+
     return Run(
         config=config,
+        given=given,
         workdir=workdir,
         mesh=mesh,
         split=split,
@@ -144,15 +161,18 @@ def plan(config: ConfigDict, workdir: Path) -> Run:
         due=due,
         init=init,
         state=state,
-        step=jax.jit(step, out_shardings=(shardings, replicated(mesh)), donate_argnums=0).lower(state, batch),
+        order=recipe.order(config, builder, split, in_steps),
+        phases=[(phase.until, lowered(phase)) for phase in phases],
         validate=validate,
         summary=(
             f"{split.dataset} {split.name}: {len(split):,} images, {split.num_classes:,} classes\n"
             f"{config.model.name}: {parameters:,} parameters\n"
-            + (f"{config.model.weights}: {pretrained}\n" if pretrained else "")
+            + (f"{pretrained}\n" if pretrained else "")
+            + f"{setup.image_settings(config)}\n"
             + f"{decay_table}\n"
             f"{total_steps:,} steps of {config.batch_size} images on {mesh.devices.size} x "
             f"{jax.devices()[0].device_kind}, mesh {dict(mesh.shape)}"
+            + "".join(f"\n  {phase.description}" for phase in phases if len(phases) > 1)
         ),
     )
 
@@ -162,7 +182,7 @@ def train(run: Run, console: Console) -> State:
     config, workdir = run.config, run.workdir
     writes = jax.process_index() == 0
     if writes:
-        write_workdir(workdir, as_plain(config))
+        write_workdir(workdir, as_plain(config), run.given)
     checkpoints = Checkpoints(workdir / "checkpoints", metric="top1")
     resumed_at = max(checkpoints.steps(), default=0)
     state = checkpoints.restore(resumed_at, run.state) if resumed_at else run.init()
@@ -177,7 +197,7 @@ def train(run: Run, console: Console) -> State:
         canvas_size=config.data.canvas_size,
         steps=range(resumed_at, run.total_steps),
         loading=setup.loading(config),
-        order=TrainingOrder(config.seed, len(run.split)),
+        order=run.order,
         report=report,
     )
     writer = MetricWriter(workdir, resumed_at=resumed_at) if writes else None
@@ -189,10 +209,16 @@ def train(run: Run, console: Console) -> State:
         total_steps=run.total_steps,
         log_due=functools.partial(run.due, "log"),
     )
-    if resumed_at < run.total_steps:
-        console.live("compiling the training step ...")
-        train_step = run.step.compile()
+    phases = iter(run.phases)
+    until = 0
     for step, batch in enumerate(meter.timed(batches), start=resumed_at + 1):
+        while step > until:
+            until, lowered = next(phases)
+            if step <= until:
+                meter.flush()
+                console.live("compiling the training step ...")
+                train_step = lowered.compile()
+                meter.begin_window()
         with jax.transfer_guard("disallow"):
             state, step_metrics = train_step(state, batch.device)
         meter.step(step, step_metrics)  # reports the step before, while the device works on this one

@@ -41,7 +41,8 @@ def make_predict_step(model: Model, views: Views, *, num_classes: int) -> Predic
     """
 
     def predict_step(params: Tree, batch_stats: Tree, batch: Batch) -> dict[str, Array]:
-        images = views(jax.random.key(0), batch["image"], batch["aspect"])
+        unused_keys = jax.random.split(jax.random.key(0), len(batch["image"]))
+        images = views(unused_keys, batch["image"], batch["aspect"])
         outputs, _ = model.apply(params, batch_stats, images)
         scores, labels = jax.lax.top_k(jax.nn.softmax(outputs.logits[:, :num_classes]), min(TOP, num_classes))
         kept = {key: batch[key] for key in ("index", "label", "group", "mask")}

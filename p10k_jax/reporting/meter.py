@@ -82,7 +82,7 @@ class Meter:
             self._speed = {"images_per_second": speed, "data_wait": min(1.0, self._waited / elapsed)}
         if self._writer and self._log_due(step):
             self._writer.write(step, {f"train/{key}": value for key, value in (values | self._speed).items()})
-            self._begin_window()
+            self.begin_window()
         self._show(step, values["loss"])
 
     def validated(self, step: int, split: str, figures: Mapping[str, float], best: float) -> None:
@@ -90,9 +90,10 @@ class Meter:
         self._last, self._best = figures["top1"], best
         if self._writer:
             self._writer.write(step, {f"{split}/{key}": value for key, value in figures.items()})
-        self._begin_window()
+        self.begin_window()
 
-    def _begin_window(self) -> None:
+    def begin_window(self) -> None:
+        """Measures speed and wait from now on: what was done since the last step is no training."""
         self._window_began, self._window_steps, self._waited = time.monotonic(), 0, 0.0
 
     def _show(self, step: int, loss: float) -> None:

@@ -55,11 +55,10 @@ def test_metrics_equal_scikit_learn_to_the_last_digit(workdir, split):
 
 def test_predictions_do_not_depend_on_batch_size_or_devices(workdir, tiny_data):
     """Any batch size, one device or eight, other mesh: each image once, the same labels."""
-    config = tiny_config(tiny_data)
     builder = prepare("drawn_catalogue", config="tiny", data_dir=tiny_data)
     split = open_split(builder, "test")
-    model = setup.make_model(config, split)
-    run = plan(config, workdir)
+    run = plan(tiny_config(tiny_data), workdir)
+    config, model = run.config, setup.make_model(run.config)
     params, batch_stats = jax.device_get(evaluation_weights(run.init()))
     params["head"]["kernel"] = (
         np.random.RandomState(0)
@@ -82,6 +81,19 @@ def test_predictions_do_not_depend_on_batch_size_or_devices(workdir, tiny_data):
         np.testing.assert_allclose(
             np.array(table["top5_scores"].to_pylist()), np.array(tables[0]["top5_scores"].to_pylist()), rtol=1e-4
         )
+
+
+def test_another_resolution_and_crop(workdir):
+    evaluation = plan_evaluation(workdir, "validation", "last", image_size=48, crop=0.5)
+    assert evaluation.evaluator.canvas_size == 55
+    plain = plan_evaluation(workdir, "validation", "last")
+    tables = [
+        planned.evaluator(*evaluation_weights(planned.load()))[0].column("top5_scores")
+        for planned in (evaluation, plain)
+    ]
+    assert not tables[0].equals(tables[1])
+    with pytest.raises(ValueError, match="Images of 33 x 33 pixels do not divide into patches of 8"):
+        plan_evaluation(workdir, "validation", "last", image_size=33)
 
 
 def test_refusals_leave_the_workdir_as_it_was(workdir, tmp_path):

@@ -11,21 +11,15 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from configs.products10k import second_stage
 from p10k_jax.config import read_workdir
-from p10k_jax.models.state_dict import to_timm
+from p10k_jax.finished import open_run
 from p10k_jax.reporting.progress import Console
 from p10k_jax.reporting.writers import read_metrics
 from p10k_jax.train import plan, train
 from p10k_jax.training.checkpoint import Checkpoints
+from p10k_jax.weights.state_dict import to_timm
 from tests.runs import flags, start, tiny_config
-
-
-@pytest.fixture(scope="module")
-def finished(tiny_data, tmp_path_factory):
-    """Workdir and final state of an undisturbed run."""
-    workdir = tmp_path_factory.mktemp("finished") / "workdir"
-    state = train(plan(tiny_config(tiny_data), workdir), Console())
-    return workdir, jax.device_get(state)
 
 
 def test_what_a_run_leaves(finished):
@@ -135,7 +129,7 @@ def test_killed_and_resumed_is_bitwise_undisturbed(finished, tiny_data, tmp_path
         ({"data.canvas_size": 16}, r"data.canvas_size=16 must be at least data.image_size=32"),
         ({"eval.crop": 1.5}, r"eval.crop=1.5 is outside 0..1"),
         ({"duration.steps": None}, r"duration=\{\}: give exactly one of steps, epochs, examples, percent"),
-        ({"optimizer.name": "adam"}, r"Unknown optimizer 'adam'. Known: adamw, muon, sgd"),
+        ({"optimizer.name": "adam"}, r"Unknown optimizer 'adam'. Known: adamw, adafactor, lamb, lion, muon, sgd"),
         ({"loss.name": "hinge"}, r"Unknown loss 'hinge'. Known: softmax"),
         ({"sharding_rules": (("gamma", "fsdp"),)}, r"sharding_rules: pattern 'gamma' matches no parameter"),
         ({"data.manual_dir": "/nowhere"}, r"takes no manual_dir"),
@@ -145,6 +139,23 @@ def test_killed_and_resumed_is_bitwise_undisturbed(finished, tiny_data, tmp_path
         ({"augment.crop_scale": (0.0, 1.0)}, r"augment.crop_scale=\(0.0, 1.0\) must be two areas"),
         ({"augment.crop_ratio": (2.0, 1.0)}, r"augment.crop_ratio=\(2.0, 1.0\) must be two ratios"),
         ({"augment.flip": 2.0}, r"augment.flip=2.0 must be a probability"),
+        ({"augment.mix.mixup_alpha": -1.0}, r"augment.mix.mixup_alpha=-1.0"),
+        ({"augment.randaugment.num_ops": 2, "augment.augmix.width": 3}, "set one of them to 0"),
+        ({"data.low_image_size": 64, "data.canvas_size": 40}, r"data.canvas_size=40 must be at least data.low_image"),
+        ({"data.low_image_size": 20}, r"Images of 20 x 20 pixels do not divide into patches of 8"),
+        ({"eval.image_size": 20}, r"Images of 20 x 20 pixels do not divide into patches of 8"),
+        ({"data.mean": (0.5, 0.5)}, r"data.mean=\(0.5, 0.5\).*three numbers each are needed"),
+        ({"sampling.name": "even"}, r"sampling.name='even' is unknown; known: class, sqrt, group"),
+        ({"head.name": "proxy"}, r"head.name='proxy' is unknown; known: linear, cosine"),
+        ({"loss.margin": "arcface"}, r"loss.margin='arcface' needs head.name='cosine'"),
+        ({"optimizer.accumulate": 3}, r"batch_size=16, taken in 3 parts, does not divide over the 8 .*try 24 or 48"),
+        ({"optimizer.head_first.steps": 15}, r"optimizer.head_first is 15 steps of 30.*less than half"),
+        ({"data.low_image_size": 16, "data.low_until.percent": 100.0}, r"data.low_until is 30 steps .* of 30"),
+        ({"sampling.name": "class", "loss.logit_adjustment": 1.0}, r"both even out how often classes come; choose one"),
+        ({"sampling.after.percent": 50.0}, r"sampling.after needs sampling.name"),
+        ({"schedule.name": "step"}, r"Unknown schedule.name='step'"),
+        ({"model.weights": "/nowhere.safetensors"}, r"nowhere.safetensors: there is no such file"),
+        ({"model.weights": "x.pth"}, r"x.pth"),
     ],
 )
 def test_bad_settings_are_refused_before_anything_is_written(tiny_data, tmp_path, overrides, message):
@@ -164,6 +175,20 @@ def test_workdir_of_another_config(finished, tiny_data):
     assert (workdir / "config.json").read_bytes() == before
     # What changes no number may change: the logging, the mesh, the place of the data.
     plan(tiny_config(tiny_data, **{"log.every.steps": 7, "mesh.fsdp": 2}), workdir)
+
+
+def test_a_run_does_not_go_on_with_what_an_earlier_one_was_given(finished, tiny_data, tmp_path):
+    workdir = tmp_path / "workdir"
+    shutil.copytree(finished[0], workdir)
+    record = json.loads((workdir / "config.json").read_text())
+    record["duration"]["percent"] = record["given"]["duration"]["percent"] = 10.0
+    record["given"]["data"]["image_size"] = 64
+    (workdir / "config.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r"data\.image_size: 64 -> 32\n  duration\.percent: 10\.0 -> None\nGive"):
+        plan(tiny_config(tiny_data), workdir)
+    # Another unit for what may change is no other config.
+    epochs = {"log.every.steps": None, "log.every.epochs": 1.0}
+    assert plan(tiny_config(tiny_data, **epochs), finished[0]).due("log", 4)
 
 
 def test_no_space_left(tiny_data, tmp_path, monkeypatch):
@@ -236,3 +261,72 @@ def test_a_run_starts_from_the_weights_of_a_file_and_resumes_without_it(finished
     with pytest.raises(ValueError, match="there is no such file"):
         plan(tiny_config(tiny_data, **{"model.weights": str(file)}), tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+# Every ingredient of the recipe at once, and three phases: low resolution, full, plain.
+FULL = {
+    "duration.steps": 12,
+    "data.low_image_size": 16,
+    "data.low_until.percent": 50.0,
+    "data.pad": True,
+    "sampling.name": "class",
+    "sampling.after.percent": 25.0,
+    "augment.plain_end.percent": 25.0,
+    "augment.jitter": (0.4, 0.4, 0.4),
+    "augment.grey": 0.1,
+    "augment.randaugment.num_ops": 1,
+    "augment.erasing.probability": 0.25,
+    "augment.mix.mixup_alpha": 0.2,
+    "augment.mix.cutmix_alpha": 1.0,
+    "head.name": "cosine",
+    "head.embedding_size": 24,
+    "head.bnneck": True,
+    "head.subcentres": 2,
+    "loss.margin": "arcface",
+    "loss.margin_by_frequency": (0.5, 0.25, 0.05),
+    "loss.group_weight": 0.2,
+    "optimizer.head_first.steps": 2,
+    "optimizer.accumulate": 2,
+    "model.options.drop_path": 0.1,
+    "eval.image_size": 40,
+    "checkpoint.every.percent": None,
+    "checkpoint.every.steps": 4,
+    "eval.every.percent": 100.0,
+}
+
+
+def test_the_full_recipe_runs_and_resumes_bitwise_in_any_phase(tiny_data, tmp_path):
+    run = plan(tiny_config(tiny_data, **FULL), tmp_path / "undisturbed")
+    assert [until for until, _ in run.phases] == [6, 9, 12]
+    assert "up to step 6: 16 pixels\n  up to step 9: 32 pixels\n  up to step 12: 32 pixels, plain" in run.summary
+    assert run.config.model.num_groups > 1
+    expected = jax.device_get(train(run, Console()))
+    assert jax.tree.leaves(expected["params"]["group_head"])
+    for stop in (4, 8):  # the kill of another test, without the process: what is left is a checkpoint in each phase
+        workdir = tmp_path / f"stopped at {stop}"
+        stopped = plan(tiny_config(tiny_data, **FULL), workdir)
+        train(stopped._replace(total_steps=stop, due=lambda what, step, stop=stop: step == stop), Console())
+        again = jax.device_get(train(plan(tiny_config(tiny_data, **FULL), workdir), Console()))
+        jax.tree.map(np.testing.assert_array_equal, again, expected)
+
+
+def test_a_second_stage_from_a_finished_run_trains_a_new_head_alone(finished, tiny_data, tmp_path):
+    first, _ = finished
+    config = second_stage.get_config(f"of={first}")
+    config.data.data_dir = str(tiny_data)  # a setting that can still be set
+    config.duration.epochs, config.duration.steps, config.batch_size = None, 3, 16
+    run = plan(config, tmp_path / "second")
+    assert f"run {first}, step" in run.summary
+    assert len(run.config.model.weights_sha256) == 64
+    start = open_run(first).weights()["params"]
+    state = jax.device_get(train(run, Console()))
+    for part, tree in start.items():
+        if part == "head":
+            assert not np.array_equal(tree["kernel"], state["params"]["head"]["kernel"])
+        else:
+            jax.tree.map(np.testing.assert_array_equal, state["params"][part], tree)
+    config.model.weights_without = ("neck",)
+    with pytest.raises(ValueError, match=r"model\.weights_without: 'neck' is found in none of blocks"):
+        plan(config, tmp_path / "third")
+    with pytest.raises(ValueError, match=r"needs the finished run: second_stage\.py:of=WORKDIR"):
+        second_stage.get_config()

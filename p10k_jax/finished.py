@@ -1,0 +1,61 @@
+"""Finished runs: what a workdir holds, read back on the host."""
+
+import functools
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from p10k_jax import setup
+from p10k_jax.config import read_workdir
+from p10k_jax.models import Model
+from p10k_jax.models.functional import Tree
+from p10k_jax.training.checkpoint import Checkpoints
+from p10k_jax.training.state import evaluation_weights, initial_weights
+
+
+class FinishedRun(NamedTuple):
+    """A run with the checkpoint that was chosen.
+
+    Attributes:
+        workdir: Of the run.
+        config: As it was resolved.
+        step: Of the checkpoint.
+        model: As it was trained.
+    """
+
+    workdir: Path
+    config: ConfigDict
+    step: int
+    model: Model
+
+    def weights(self) -> Tree:
+        """`{"params": ..., "batch_stats": ...}` that evaluation uses, float32 NumPy."""
+        ema = self.config.ema_decay > 0
+        shapes = jax.eval_shape(functools.partial(initial_weights, self.model, ema=ema), jax.random.key(0))
+        if ema:  # the others are not read at all
+            shapes = {"ema": shapes["ema"]}
+        checkpoints = Checkpoints(self.workdir / "checkpoints", metric="top1", read_only=True)
+        restored = checkpoints.restore_on_host(self.step, shapes)
+        checkpoints.close()
+        params, batch_stats = evaluation_weights(restored if ema else restored | {"ema": {}})
+        return jax.tree.map(np.asarray, {"params": params, "batch_stats": batch_stats})
+
+
+def open_run(workdir: Path, checkpoint: str = "") -> FinishedRun:
+    """Opens a run; reads no weights yet.
+
+    Args:
+        workdir: Of `p10k_jax.train`.
+        checkpoint: `best`, `last` or a step; empty: the best, or the last where none was evaluated.
+
+    Raises:
+        ValueError: no run, or no such checkpoint.
+    """
+    config = read_workdir(workdir)
+    checkpoints = Checkpoints(workdir / "checkpoints", metric="top1", read_only=True)
+    step = checkpoints.resolve(checkpoint or ("best" if checkpoints.best() else "last"))
+    checkpoints.close()
+    return FinishedRun(workdir, config, step, setup.make_model(config))
