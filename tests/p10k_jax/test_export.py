@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
 
+from configs import finetune
 from p10k_jax.data.augment import normalise
 from p10k_jax.export import export_jax, export_timm
 from p10k_jax.finished import open_run
@@ -18,6 +20,7 @@ from p10k_jax.setup import normalisation
 from p10k_jax.train import plan, train
 from p10k_jax.weights.files import read_weights
 from p10k_jax.weights.fit import fit_tensors
+from p10k_jax.weights.state_dict import to_timm
 from p10k_jax.weights.timm_export import timm_model, timm_tensors
 from tests.runs import start, tiny_config
 
@@ -164,3 +167,28 @@ def test_command_line(finished, tmp_path):
         output, _ = process.communicate(timeout=300)
         assert (process.returncode, message in output) == (code, True), output
         assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("vit_tiny_patch16_224", {"pool": "token"}), ("resnet18.a1_in1k", {"frozen_norms": True})]
+)
+def test_weights_that_nothing_trains_come_out_as_they_went_in(name, options, tiny_data, tmp_path):
+    bare = {key: value for key, value in options.items() if key != "frozen_norms"}
+    model = create(name, num_classes=6, image_size=32, **bare)
+    shapes = dict(zip(("params", "batch_stats"), jax.eval_shape(model.init, jax.random.key(0)), strict=True))
+    random = np.random.RandomState(0)
+    trees = jax.tree.map(lambda leaf: random.rand(*leaf.shape).astype(np.float32), shapes)
+    given = to_timm(trees["params"]) | to_timm(trees["batch_stats"])
+    safetensors.numpy.save_file(given, tmp_path / "given.safetensors")
+    config = finetune.get_config(f"model={name}")
+    config.model.options.update(options)
+    config.model.weights = str(tmp_path / "given.safetensors")
+    config.optimizer.rates = ((".", 0.0),)
+    config.data.update({"name": "drawn_catalogue", "config": "tiny", "data_dir": str(tiny_data), "image_size": 32})
+    config.duration.epochs, config.duration.steps, config.batch_size, config.eval.split = None, 1, 8, ""
+    train(plan(config, tmp_path / "workdir"), Console())
+    export_timm(open_run(tmp_path / "workdir"), tmp_path / "out")
+    taken = read_weights(str(tmp_path / "out")).tensors
+    assert taken.keys() == given.keys()
+    for key, value in given.items():
+        np.testing.assert_array_equal(taken[key], value, err_msg=key)
