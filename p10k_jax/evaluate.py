@@ -30,6 +30,7 @@ class Evaluation(NamedTuple):
     folder: Path
     evaluator: setup.Evaluator
     step: int
+    settings: dict[str, float]
     load: Callable[[], State]
 
 
@@ -72,7 +73,8 @@ def plan(
     shapes = jax.eval_shape(functools.partial(initial_weights, model, ema=config.ema_decay > 0), jax.random.key(0))
     shardings = state_shardings(mesh, shapes, config.sharding_rules)
     load = functools.partial(checkpoints.restore, step, abstract_state(shapes, shardings))
-    return Evaluation(workdir / "eval" / split, evaluator, step, load)
+    settings = {"image_size": config.eval.image_size, "crop": config.eval.crop}
+    return Evaluation(workdir / "eval" / split, evaluator, step, settings, load)
 
 
 def _mesh_here(config: ConfigDict) -> Mesh:
@@ -94,7 +96,7 @@ def evaluate(evaluation: Evaluation, console: Console) -> dict[str, float | int]
     console.say(str(report))
     if jax.process_index() != 0:
         return metrics(table)
-    return write_evaluation(evaluation.folder, table, step=evaluation.step)
+    return write_evaluation(evaluation.folder, table, step=evaluation.step, **evaluation.settings)
 
 
 def main() -> None:

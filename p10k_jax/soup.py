@@ -114,7 +114,8 @@ def write_soup(workdir: Path, runs: Sequence[FinishedRun], soup: Tree, top1: flo
     config, step = runs[0].config, max(run.step for run in runs)
     with config.unlocked():
         config.ema_decay = 0.0
-        del config.given  # nobody trains on from here
+        if "given" in config:  # a soup of soups has none
+            del config.given  # nobody trains on from here
         config.soup = {"method": method, "of": [f"{run.workdir}, step {run.step}" for run in runs]}
     write_json(workdir / "config.json", as_plain(config))
     checkpoints = Checkpoints(workdir / "checkpoints", metric="top1")

@@ -128,16 +128,18 @@ def gather_hosts(local: HostBatch) -> list[HostBatch]:
     return hosts
 
 
-def write_evaluation(folder: Path, table: pa.Table, *, step: int) -> dict[str, float | int]:
+def write_evaluation(folder: Path, table: pa.Table, *, step: int, **settings: float) -> dict[str, float | int]:
     """Writes `predictions.parquet` and `metrics.json`, each whole or not at all, and returns the figures.
 
-    Both say the checkpoint's step: the table in its schema's metadata, the figures as `step`.
+    Both say the checkpoint's step and with which settings it was evaluated: the table in its schema's metadata, the
+    figures beside the others.
     """
+    said = {"step": step} | settings
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / "predictions.incomplete"
-    pq.write_table(table.replace_schema_metadata({"step": str(step)}), temporary)
+    pq.write_table(table.replace_schema_metadata({key: str(value) for key, value in said.items()}), temporary)
     temporary.replace(folder / "predictions.parquet")
-    figures = metrics(table) | {"step": step}
+    figures = metrics(table) | said
     write_json(folder / "metrics.json", figures)
     return figures
 

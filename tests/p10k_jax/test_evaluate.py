@@ -86,6 +86,7 @@ def test_predictions_do_not_depend_on_batch_size_or_devices(workdir, tiny_data):
 def test_another_resolution_and_crop(workdir):
     evaluation = plan_evaluation(workdir, "validation", "last", image_size=48, crop=0.5)
     assert evaluation.evaluator.canvas_size == 55
+    assert evaluation.settings == {"image_size": 48, "crop": 0.5}
     plain = plan_evaluation(workdir, "validation", "last")
     tables = [
         planned.evaluator(*evaluation_weights(planned.load()))[0].column("top5_scores")

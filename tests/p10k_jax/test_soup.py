@@ -60,6 +60,9 @@ def test_a_soup_is_a_workdir_like_any_other(two, tmp_path):
     np.testing.assert_array_equal(again["params"]["head"]["kernel"], soup["params"]["head"]["kernel"])
     figures = evaluate(plan_evaluation(tmp_path / "soup", "validation", "best"), Console())
     assert figures["top1"] == top1
+    soups = plan([tmp_path / "soup", two[0]], tmp_path / "of soups", "uniform")
+    write_soup(tmp_path / "of soups", soups, soup, top1, "uniform")
+    assert open_run(tmp_path / "of soups").config.soup.of[0].startswith(str(tmp_path / "soup"))
 
 
 @pytest.mark.parametrize("method", ["greedy", "uniform"])

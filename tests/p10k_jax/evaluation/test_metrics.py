@@ -94,10 +94,10 @@ def test_file_round_trip(tmp_path):
     folder = tmp_path / "eval" / "test"
     path = folder / "predictions.parquet"
     written = table([0, 1], [[0, 1], [1, 0]], ["public", "private"])
-    figures = predictions.write_evaluation(folder, written, step=7)
-    assert json.loads((folder / "metrics.json").read_text()) == figures == metrics(written) | {"step": 7}
+    figures = predictions.write_evaluation(folder, written, step=7, crop=0.5)
+    assert json.loads((folder / "metrics.json").read_text()) == figures == metrics(written) | {"step": 7, "crop": 0.5}
     assert predictions.read_predictions(path).equals(written)
-    assert predictions.read_predictions(path).schema.metadata == {b"step": b"7"}
+    assert predictions.read_predictions(path).schema.metadata == {b"step": b"7", b"crop": b"0.5"}
     assert sorted(p.name for p in folder.iterdir()) == ["metrics.json", "predictions.parquet"]
     pa.parquet.write_table(pa.table({"name": ["a"]}), path)
     with pytest.raises(ValueError, match=r"has columns \['name'\]"):
