@@ -17,9 +17,11 @@ from absl import flags
 
 from p10k_jax import setup
 from p10k_jax.config import as_plain, check_empty, clear_errors, differences, run_program
+from p10k_jax.data.classes import FILE as CLASSES
 from p10k_jax.data.splits import open_split
 from p10k_jax.evaluation.metrics import metrics
-from p10k_jax.files import write_json
+from p10k_jax.facts import FILE as FACTS
+from p10k_jax.files import write_bytes, write_json
 from p10k_jax.finished import FinishedRun, open_run
 from p10k_jax.models.functional import Tree
 from p10k_jax.reporting.progress import Console
@@ -118,6 +120,9 @@ def write_soup(workdir: Path, runs: Sequence[FinishedRun], soup: Tree, top1: flo
             del config.given  # nobody trains on from here
         config.soup = {"method": method, "of": [f"{run.workdir}, step {run.step}" for run in runs]}
     write_json(workdir / "config.json", as_plain(config))
+    for file in (FACTS, CLASSES):  # a soup is one model of the same cost and classes
+        if (runs[0].workdir / file).exists():
+            write_bytes(workdir / file, (runs[0].workdir / file).read_bytes())
     checkpoints = Checkpoints(workdir / "checkpoints", metric="top1")
     checkpoints.save(jax.tree.map(jax.numpy.asarray, soup) | {"ema": {}}, step=step, metrics={"top1": top1})
     checkpoints.close()

@@ -27,10 +27,14 @@ from p10k_jax.config import (
     write_workdir,
 )
 from p10k_jax.data.batches import abstract_batch, check_divides, global_batches
+from p10k_jax.data.classes import Classes, classes_of, write_classes
 from p10k_jax.data.decode import DecodeReport
 from p10k_jax.data.order import Order
 from p10k_jax.data.splits import Split, open_split
 from p10k_jax.evaluation.metrics import metrics
+from p10k_jax.facts import FILE as FACTS
+from p10k_jax.facts import facts, write_facts
+from p10k_jax.models.cost import count_parameters
 from p10k_jax.models.registry import resolve as known_model
 from p10k_jax.reporting.meter import Meter
 from p10k_jax.reporting.progress import Console
@@ -50,6 +54,8 @@ class Run(NamedTuple):
 
     config: ConfigDict
     given: dict[str, Any]
+    facts: Callable[[], dict[str, Any]]
+    classes: Callable[[], Classes]
     workdir: Path
     mesh: Mesh
     split: Split
@@ -143,7 +149,6 @@ def plan(config: ConfigDict, workdir: Path) -> Run:
         )
         return jax.jit(initial, out_shardings=shardings)(placed)
 
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
     state = abstract_state(shapes, shardings)
     batch = abstract_batch(config.batch_size, config.data.canvas_size, batch_sharding(mesh))
 
@@ -154,6 +159,8 @@ def plan(config: ConfigDict, workdir: Path) -> Run:
     return Run(
         config=config,
         given=given,
+        facts=functools.partial(facts, model, config.eval.image_size),
+        classes=functools.partial(classes_of, builder, split),
         workdir=workdir,
         mesh=mesh,
         split=split,
@@ -166,7 +173,7 @@ def plan(config: ConfigDict, workdir: Path) -> Run:
         validate=validate,
         summary=(
             f"{split.dataset} {split.name}: {len(split):,} images, {split.num_classes:,} classes\n"
-            f"{config.model.name}: {parameters:,} parameters\n"
+            f"{config.model.name}: {count_parameters(model):,} parameters\n"
             + (f"{pretrained}\n" if pretrained else "")
             + f"{setup.image_settings(config)}\n"
             + f"{decay_table}\n"
@@ -183,6 +190,9 @@ def train(run: Run, console: Console) -> State:
     writes = jax.process_index() == 0
     if writes:
         write_workdir(workdir, as_plain(config), run.given)
+        if not (workdir / FACTS).exists():
+            write_facts(workdir, run.facts())
+            write_classes(workdir, run.classes())
     checkpoints = Checkpoints(workdir / "checkpoints", metric="top1")
     resumed_at = max(checkpoints.steps(), default=0)
     state = checkpoints.restore(resumed_at, run.state) if resumed_at else run.init()

@@ -116,14 +116,26 @@ def split_labels(builder: tfds.core.DatasetBuilder, split: Split) -> np.ndarray:
 
     Our builders store them beside the records; those of another dataset are read once, record by record.
     """
-    instructions = tfds.core.ReadInstruction.from_spec(split.name).to_absolute(builder.info.splits)
-    files = [Path(builder.data_dir) / LABELS_FILE.format(split=part.splitname) for part in instructions]
-    if not all(file.exists() for file in files):
+    if not has_stored_labels(builder, split):
         return _read_column(split, split.label_feature, range(len(split)))
-    labels = np.concatenate([np.load(file)[p.from_ : p.to] for p, file in zip(instructions, files, strict=True)])
+    labels = np.concatenate([np.load(file)[first:last] for file, first, last in _label_files(builder, split)])
     if len(labels) != len(split):
-        raise ValueError(f"{files[0].parent} is damaged: {len(labels)} labels for {len(split)} records; build it anew.")
+        raise ValueError(
+            f"{builder.data_dir} is damaged: {len(labels)} labels for {len(split)} records; build it anew."
+        )
     return labels
+
+
+def has_stored_labels(builder: tfds.core.DatasetBuilder, split: Split) -> bool:
+    """Whether the labels lie beside the records, so that no picture is read for them."""
+    return all(file.exists() for file, _, _ in _label_files(builder, split))
+
+
+def _label_files(builder: tfds.core.DatasetBuilder, split: Split) -> list[tuple[Path, int | None, int | None]]:
+    """The files of a split's labels, and from where to where it takes them."""
+    parts = tfds.core.ReadInstruction.from_spec(split.name).to_absolute(builder.info.splits)
+    folder = Path(builder.data_dir)
+    return [(folder / LABELS_FILE.format(split=part.splitname), part.from_, part.to) for part in parts]
 
 
 def split_groups(builder: tfds.core.DatasetBuilder, split: Split) -> np.ndarray:

@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
 from p10k_jax.files import write_bytes
+from p10k_jax.models.cost import count_parameters, forward_flops
 from p10k_jax.models.registry import create, known_names
 from p10k_jax.weights.files import read_weights
 from p10k_jax.weights.fit import count_classes, fit_tensors
@@ -29,14 +29,10 @@ from p10k_jax.weights.preprocessing import preprocessing_of
 def describe(name: str, image_size: int, num_classes: int) -> str:
     """Parameters and the forward pass's floating-point operations for one image; nothing is computed."""
     model = create(name, num_classes=num_classes, image_size=image_size)
-    params, batch_stats = jax.eval_shape(model.init, jax.random.key(0))
-    image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
-    cost = jax.jit(model.apply).lower(params, batch_stats, image).cost_analysis()
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
     return (
         f"{name} at {image_size} pixels, {num_classes} classes\n"
-        f"  parameters  {parameters:,}\n"
-        f"  forward     {cost['flops'] / 1e9:.2f} GFLOP an image (a multiply and an add are two)\n"
+        f"  parameters  {count_parameters(model):,}\n"
+        f"  forward     {forward_flops(model, image_size) / 1e9:.2f} GFLOP an image (a multiply and an add are two)\n"
         f"known: {', '.join(known_names())}"
     )
 

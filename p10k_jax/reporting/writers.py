@@ -24,6 +24,7 @@ class MetricWriter:
         rows = [row for row in read_metrics(self._path) if row["step"] <= resumed_at]
         write_text(self._path, "".join(json.dumps(row) + "\n" for row in rows))
         self._file = self._path.open("a")
+        self._before, self._started = max((row.get("seconds", 0.0) for row in rows), default=0.0), time.monotonic()
         folder = str(Path(workdir) / "tensorboard")
         # The suffix keeps the files of two processes apart that start within one second.
         self._tensorboard = SummaryWriter(
@@ -31,8 +32,10 @@ class MetricWriter:
         )
 
     def write(self, step: int, figures: Mapping[str, float | int]) -> None:
-        """Appends one row: `step`, `time` (seconds since 1970) and the figures."""
-        row = {"step": step, "time": round(time.time(), 3)} | dict(figures)
+        """Appends one row: `step`, `time` (seconds since 1970), `seconds` that the run has taken so far, over all
+        processes that went on with it, and the figures."""
+        seconds = self._before + time.monotonic() - self._started
+        row = {"step": step, "time": round(time.time(), 3), "seconds": round(seconds, 3)} | dict(figures)
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
         for key, value in figures.items():

@@ -13,6 +13,7 @@ import safetensors.numpy
 
 from configs.products10k import second_stage
 from p10k_jax.config import read_workdir
+from p10k_jax.facts import read_facts
 from p10k_jax.finished import open_run
 from p10k_jax.reporting.progress import Console
 from p10k_jax.reporting.writers import read_metrics
@@ -26,16 +27,23 @@ def test_what_a_run_leaves(finished):
     workdir, state = finished
     assert sorted(path.name for path in workdir.iterdir()) == [
         "checkpoints",
+        "classes.csv",
         "config.json",
         "metrics.jsonl",
+        "run.json",
         "tensorboard",
     ]
+    told = read_facts(workdir)
+    assert told["parameters"] == sum(leaf.size for leaf in jax.tree.leaves(state["params"]))
+    assert (told["devices"], told["hosts"], told["image_size"]) == (8, 1, 32)
+    assert told["versions"]["jax"] == jax.__version__
     config = read_workdir(workdir)
     assert (config.model.name, config.model.num_classes, config.duration.steps) == ("vit-Ti/8", 6, 30)
     rows = read_metrics(workdir / "metrics.jsonl")
     losses = [row["train/loss"] for row in rows if "train/loss" in row]
     assert len(losses) == 30
     np.testing.assert_allclose(losses[0], np.log(6), rtol=0.02)  # the head is zero; label smoothing changes nothing
+    assert (np.diff([row["seconds"] for row in rows]) >= 0).all()
     assert [row["step"] for row in rows if "validation/top1" in row] == [6, 12, 18, 24, 30]
     checkpoints = Checkpoints(workdir / "checkpoints", metric="top1", read_only=True)
     accuracies = {row["step"]: row["validation/top1"] for row in rows if "validation/top1" in row}

@@ -1,0 +1,22 @@
+"""What a model costs: nothing is computed here, shapes tell."""
+
+import jax
+import jax.numpy as jnp
+
+from p10k_jax.models.functional import Model
+
+
+def count_parameters(model: Model) -> int:
+    """Number of parameters, BatchNorm's statistics not among them."""
+    params, _ = jax.eval_shape(model.init, jax.random.key(0))
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def forward_flops(model: Model, image_size: int) -> float:
+    """Floating-point operations of the forward pass for one square image of that side; a multiply and an add are two.
+
+    As XLA counts them in the program before it optimises.
+    """
+    params, batch_stats = jax.eval_shape(model.init, jax.random.key(0))
+    image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
+    return float(jax.jit(model.apply).lower(params, batch_stats, image).cost_analysis()["flops"])
