@@ -1,12 +1,13 @@
 """Evaluates a run on a split: every image exactly once, predictions and figures into the workdir.
 
 python -m p10k_jax.evaluate --workdir=W --split=test [--checkpoint=best|last|STEP]
+    [--image_size=224,280 --crop=0.0,1.0 --flip] [--embeddings] [--neighbours]
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from absl import flags
@@ -17,7 +18,8 @@ from p10k_jax import setup
 from p10k_jax.config import clear_errors, read_workdir, run_program
 from p10k_jax.data.splits import open_split
 from p10k_jax.evaluation.metrics import metrics
-from p10k_jax.evaluation.predictions import write_evaluation
+from p10k_jax.evaluation.predictions import write_embeddings, write_evaluation
+from p10k_jax.neighbour_evaluation import NEIGHBOURS, Judges, judge, plan_judges, run_passes, summary, write_judgement
 from p10k_jax.reporting.progress import Console
 from p10k_jax.training.checkpoint import Checkpoints, abstract_state
 from p10k_jax.training.mesh import make_mesh, state_shardings
@@ -25,13 +27,15 @@ from p10k_jax.training.state import State, evaluation_weights, initial_weights
 
 
 class Evaluation(NamedTuple):
-    """An evaluation that was checked and is ready to run."""
+    """An evaluation that was checked and is ready to run; `judges` where the embeddings are judged."""
 
     folder: Path
     evaluator: setup.Evaluator
     step: int
-    settings: dict[str, float]
+    settings: dict[str, Any]
     load: Callable[[], State]
+    embeddings: bool = False
+    judges: Judges | None = None
 
 
 def plan(
@@ -40,9 +44,12 @@ def plan(
     checkpoint: str,
     *,
     batch_size: int | None = None,
-    image_size: int | None = None,
-    crop: float | None = None,
+    image_size: int | Sequence[int] | None = None,
+    crop: float | Sequence[float] | None = None,
+    flip: bool = False,
     data_dir: str | None = None,
+    embeddings: bool = False,
+    neighbours: bool = False,
 ) -> Evaluation:
     """Checks everything that can be checked before the first batch; writes nothing.
 
@@ -52,29 +59,46 @@ def plan(
         checkpoint: `best`, `last` or a step.
         batch_size: Global; default: the run's.
         image_size: Side of what the model sees, pixels; default: the run's. Larger than in training is often better
-            (Touvron et al., arXiv 1906.06423).
+            (Touvron et al., arXiv 1906.06423). Several: each is a view, and predictions are averaged over views.
         crop: Centred square as a fraction of the shorter side, 0 for the whole picture squashed; default: the run's.
+            Several: each with each image size.
+        flip: Each view also mirrored.
         data_dir: Where the prepared data lies; default: where it was in training. It must be the same data.
+        embeddings: Writes them too.
+        neighbours: Judges the embeddings too.
 
     Raises:
         ValueError: no run, no such split or checkpoint, other data, a batch that the mesh does not divide.
     """
     config = read_workdir(workdir)
     config.eval.batch_size = batch_size or config.eval.batch_size
-    config.eval.image_size = image_size or config.eval.image_size
-    config.eval.crop = config.eval.crop if crop is None else crop
-    config.data.canvas_size = max(config.data.canvas_size, -(-config.eval.image_size * 8 // 7))
-    data = open_split(setup.open_data(config, data_dir=data_dir), split)
+    sizes, crops = _several(image_size, config.eval.image_size), _several(crop, config.eval.crop)
+    if min(sizes) < 1:
+        raise ValueError(f"--image_size={sizes}: sides in pixels, at least 1.")
+    seen = setup.Seen(sizes, crops, flip)
+    config.data.canvas_size = max(config.data.canvas_size, -(-max(sizes) * 8 // 7))
+    builder = setup.open_data(config, data_dir=data_dir)
+    data = open_split(builder, split)
     mesh = _mesh_here(config)
     model = setup.make_model(config)
-    evaluator = setup.make_evaluator(config, model, data, mesh)
+    make = functools.partial(setup.make_evaluator, config, model, mesh=mesh, seen=seen)
+    evaluator = make(data, embed=embeddings or neighbours, neighbours=NEIGHBOURS if neighbours else 0)
+    judges = plan_judges(config, builder, data, make) if neighbours else None
     checkpoints = Checkpoints(workdir / "checkpoints", metric="top1", read_only=True)
     step = checkpoints.resolve(checkpoint)
     shapes = jax.eval_shape(functools.partial(initial_weights, model, ema=config.ema_decay > 0), jax.random.key(0))
     shardings = state_shardings(mesh, shapes, config.sharding_rules)
     load = functools.partial(checkpoints.restore, step, abstract_state(shapes, shardings))
-    settings = {"image_size": config.eval.image_size, "crop": config.eval.crop}
-    return Evaluation(workdir / "eval" / split, evaluator, step, settings, load)
+    return Evaluation(workdir / "eval" / split, evaluator, step, seen.as_settings(), load, embeddings, judges)
+
+
+def _several(given: Any, default: Any) -> tuple:
+    """One value or several as a tuple. Raises ValueError for none, or one that stands twice and would count twice."""
+    given = default if given is None else given
+    values = tuple(given) if isinstance(given, Sequence) else (given,)
+    if not values or len(set(values)) < len(values):
+        raise ValueError(f"sizes or crops {list(values)}: give at least one, and each once.")
+    return values
 
 
 def _mesh_here(config: ConfigDict) -> Mesh:
@@ -90,13 +114,24 @@ def evaluate(evaluation: Evaluation, console: Console) -> dict[str, float | int]
     split = evaluation.evaluator.split
     console.say(f"{split.dataset} {split.name}: {len(split):,} images; checkpoint of step {evaluation.step:,}")
     weights = evaluation_weights(evaluation.load())
-    table, report = evaluation.evaluator(
-        *weights, progress=lambda done, steps: console.live(f"batch {done:,} of {steps:,}")
-    )
-    console.say(str(report))
+    judgement = None
+    if evaluation.judges:
+        passes = run_passes(evaluation.judges, evaluation.evaluator, weights, console)
+        predictions = passes.split
+        judgement = judge(passes, num_classes=split.num_classes, console=console)
+    else:
+        predictions, report = evaluation.evaluator.run(
+            *weights, progress=lambda done, steps: console.live(f"batch {done:,} of {steps:,}")
+        )
+        console.say(str(report))
     if jax.process_index() != 0:
-        return metrics(table)
-    return write_evaluation(evaluation.folder, table, step=evaluation.step, **evaluation.settings)
+        return metrics(predictions.table)
+    said = {"step": evaluation.step} | evaluation.settings
+    if evaluation.embeddings:
+        write_embeddings(evaluation.folder / "embeddings.parquet", predictions, said)
+    if judgement:
+        console.say("\n".join(summary(write_judgement(evaluation.folder, judgement, said))))
+    return write_evaluation(evaluation.folder, predictions.table, **said)
 
 
 def main() -> None:
@@ -109,13 +144,27 @@ def main() -> None:
             given.split,
             given.checkpoint,
             batch_size=given.batch_size,
-            image_size=given.image_size,
-            crop=given.crop,
+            image_size=_numbers("image_size", given.image_size, int, "whole numbers of pixels"),
+            crop=_numbers("crop", given.crop, float, "fractions"),
+            flip=given.flip,
             data_dir=given.data_dir,
+            embeddings=given.embeddings,
+            neighbours=given.neighbours,
         )
     for key, value in evaluate(evaluation, console).items():
-        console.say(f"  {key:>14}  {value:.4f}" if isinstance(value, float) else f"  {key:>14}  {value:,}")
+        text = f"{value:.4f}" if isinstance(value, float) else f"{value:,}" if type(value) is int else str(value)
+        console.say(f"  {key:>14}  {text}")
     console.say(f"Predictions and figures lie in {evaluation.folder}")
+
+
+def _numbers(flag: str, texts: list[str] | None, kind: type, what: str) -> tuple | None:
+    """The numbers of a flag that holds a list; None where it was not given."""
+    if not texts:
+        return None
+    try:
+        return tuple(kind(text) for text in texts)
+    except ValueError as error:
+        raise ValueError(f"--{flag}={','.join(texts)}: give {what}, several separated by commas.") from error
 
 
 def define_flags() -> None:
@@ -124,10 +173,15 @@ def define_flags() -> None:
     flags.DEFINE_string("split", "validation", "Split to evaluate: validation, test, or TFDS's slice notation.")
     flags.DEFINE_string("checkpoint", "best", "best (by validation top-1), last, or a step.")
     flags.DEFINE_integer("batch_size", None, "Global batch size; default: the run's.")
-    flags.DEFINE_integer("image_size", None, "Side of what the model sees, pixels; default: the run's.")
-    flags.DEFINE_float(
-        "crop", None, "Centred square, fraction of the shorter side; 0: the whole picture; default: the run's."
+    flags.DEFINE_list("image_size", None, "Side of what the model sees, pixels; default: the run's. Several: averaged.")
+    flags.DEFINE_list(
+        "crop",
+        None,
+        "Centred square, fraction of the shorter side; 0: the whole picture; default: the run's. Several: too.",
     )
+    flags.DEFINE_boolean("flip", False, "Average over the mirror image of each view too.")
+    flags.DEFINE_boolean("embeddings", False, "Write eval/<split>/embeddings.parquet too.")
+    flags.DEFINE_boolean("neighbours", False, "Judge the embeddings too: kNN, prototypes, retrieval, fusion.")
     flags.DEFINE_string("data_dir", None, "Where the prepared data lies, if it has moved.")
 
 

@@ -1,8 +1,9 @@
 """What the programs build alike out of a config: data, model, views, evaluation."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +12,13 @@ import tensorflow_datasets as tfds
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from p10k_jax.data.augment import Normalisation, evaluation_views
+from p10k_jax.data.augment import Normalisation, evaluation_views, mirrored
 from p10k_jax.data.batches import Loading, check_divides, evaluation_steps, global_batches
 from p10k_jax.data.decode import DecodeReport
 from p10k_jax.data.order import EvaluationOrder
 from p10k_jax.data.splits import Split, data_fingerprint
-from p10k_jax.evaluation.predictions import PredictStep, make_predict_step, predict_split
+from p10k_jax.evaluation.neighbours import Gallery
+from p10k_jax.evaluation.predictions import Predictions, PredictStep, make_predict_step, predict_split
 from p10k_jax.models import HeadSettings, Model, create
 from p10k_jax.models.functional import Tree
 from p10k_jax.training.mesh import batch_sharding, replicated
@@ -188,6 +190,25 @@ class Evaluator(NamedTuple):
         self, params: Tree, batch_stats: Tree, *, progress: Callable[[int, int], None] | None = None
     ) -> tuple[pa.Table, DecodeReport]:
         """The table of predictions, and how the pictures were read; `progress` is told batches done and in all."""
+        predictions, report = self.run(params, batch_stats, progress=progress)
+        return predictions.table, report
+
+    def run(
+        self,
+        params: Tree,
+        batch_stats: Tree,
+        *,
+        gallery: Gallery | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> tuple[Predictions, DecodeReport]:
+        """All that the step gives of each image; `gallery`, the same on every host, where the step searches one."""
+        step = self.predict
+        if gallery is not None:
+            whole = replicated(self.mesh)
+            gallery = jax.tree.map(
+                lambda leaf: jax.make_array_from_callback(leaf.shape, whole, leaf.__getitem__), gallery
+            )
+            step = functools.partial(step, gallery=gallery)
         report = DecodeReport()
         steps = evaluation_steps(len(self.split), self.batch_size)
         batches = global_batches(
@@ -202,7 +223,7 @@ class Evaluator(NamedTuple):
         )
         if progress is not None:
             batches = _told(batches, steps, progress)
-        return predict_split(self.predict, params, batch_stats, batches, num_examples=len(self.split)), report
+        return predict_split(step, params, batch_stats, batches, num_examples=len(self.split)), report
 
 
 def _told(batches, steps: int, progress: Callable[[int, int], None]):
@@ -211,22 +232,53 @@ def _told(batches, steps: int, progress: Callable[[int, int], None]):
         yield batch
 
 
-def make_evaluator(config: ConfigDict, model: Model, split: Split, mesh: Mesh) -> Evaluator:
-    """An evaluator as the config describes. Raises ValueError for a batch that the mesh does not divide."""
+class Seen(NamedTuple):
+    """What a model sees of a picture: each combination of a size in pixels and a crop (0: the whole picture) is a view,
+    and with `flip` its mirror image another."""
+
+    image_sizes: tuple[int, ...]
+    crops: tuple[float, ...]
+    flip: bool = False
+
+    def as_settings(self) -> dict[str, Any]:
+        """`image_size` and `crop`, a number where there is one and a list where there are several, `flip` where on."""
+        sizes, crops = (list(values) if len(values) > 1 else values[0] for values in (self.image_sizes, self.crops))
+        return {"image_size": sizes, "crop": crops} | ({"flip": True} if self.flip else {})
+
+
+def make_evaluator(
+    config: ConfigDict,
+    model: Model,
+    split: Split,
+    mesh: Mesh,
+    *,
+    seen: Seen | None = None,
+    embed: bool = False,
+    neighbours: int = 0,
+) -> Evaluator:
+    """An evaluator as the config describes.
+
+    Args:
+        config: Resolved.
+        model, split, mesh: What is evaluated, on what and where.
+        seen: Views; default: the one of the config.
+        embed, neighbours: What the step gives beyond predictions; see `make_predict_step`.
+
+    Raises:
+        ValueError: a batch that the mesh does not divide, or a view that the model cannot take.
+    """
+    seen = seen or Seen((config.eval.image_size,), (config.eval.crop,))
     batch_size = config.eval.batch_size or config.batch_size
     check_divides(batch_size, batch_sharding(mesh))
     check_classes(config, split)
-    views = evaluation_views(
-        image_size=config.eval.image_size,
-        crop=config.eval.crop,
-        pad=config.data.pad,
-        statistics=normalisation(config),
-    )
-    picture = jax.ShapeDtypeStruct((1, config.eval.image_size, config.eval.image_size, 3), jnp.float32)
-    jax.eval_shape(
-        model.apply, *jax.eval_shape(model.init, jax.random.key(0)), picture
-    )  # raises for a size that is none
-    predict = make_predict_step(model, views, num_classes=split.num_classes)
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    for size in seen.image_sizes:  # raises for a size that is none
+        jax.eval_shape(model.apply, *shapes, jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32))
+    common = {"pad": config.data.pad, "statistics": normalisation(config)}
+    views = [evaluation_views(image_size=size, crop=crop, **common) for size in seen.image_sizes for crop in seen.crops]
+    if seen.flip:
+        views = [view for plain in views for view in (plain, mirrored(plain))]
+    predict = make_predict_step(model, views, num_classes=split.num_classes, embed=embed, neighbours=neighbours)
     return Evaluator(
         split=split,
         predict=jax.jit(predict, out_shardings=replicated(mesh)),

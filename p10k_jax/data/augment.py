@@ -153,6 +153,11 @@ def _check_views(
         raise ValueError(f"augment.jitter={jitter} must be three strengths of at least 0.")
 
 
+def mirrored(views: Views) -> Views:
+    """The same views, left and right swapped."""
+    return lambda keys, canvases, aspects: views(keys, canvases, aspects)[:, :, ::-1]
+
+
 def evaluation_views(*, image_size: int, crop: float, statistics: Normalisation, pad: bool = False) -> Views:
     """Deterministic views, the keys unused.
 

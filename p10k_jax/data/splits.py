@@ -138,6 +138,23 @@ def _label_files(builder: tfds.core.DatasetBuilder, split: Split) -> list[tuple[
     return [(folder / LABELS_FILE.format(split=part.splitname), part.from_, part.to) for part in parts]
 
 
+def share_records(builder: tfds.core.DatasetBuilder, first: Split, second: Split) -> bool:
+    """Whether some record is in both splits of a dataset."""
+
+    def stretches(split: Split) -> list[tuple[str, int, int]]:
+        parts = tfds.core.ReadInstruction.from_spec(split.name).to_absolute(builder.info.splits)
+        sizes = {part.splitname: builder.info.splits[part.splitname].num_examples for part in parts}
+        return [
+            (part.splitname, part.from_ or 0, sizes[part.splitname] if part.to is None else part.to) for part in parts
+        ]
+
+    return any(
+        name == other and max(start, begin) < min(stop, end)
+        for name, start, stop in stretches(first)
+        for other, begin, end in stretches(second)
+    )
+
+
 def split_groups(builder: tfds.core.DatasetBuilder, split: Split) -> np.ndarray:
     """The groups of all records, int32[N], in the split's order; all 0 for a dataset that knows no groups.
 

@@ -1,21 +1,25 @@
 """A split to a table of predictions: one row an image, every image exactly once, on any number of hosts and devices."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jax.experimental import multihost_utils
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from p10k_jax.data.augment import Views
 from p10k_jax.data.batches import Batch, HostBatch, Loaded
 from p10k_jax.evaluation.metrics import metrics
+from p10k_jax.evaluation.neighbours import Gallery, search
 from p10k_jax.files import write_json
 from p10k_jax.models.functional import Model, Tree
+from p10k_jax.models.heads import unit
 
 TOP = 5
 SCHEMA = pa.schema(
@@ -28,66 +32,134 @@ SCHEMA = pa.schema(
         ("top5_scores", pa.list_(pa.float32())),
     ]
 )
-PredictStep = Callable[[Tree, Tree, Batch], dict[str, Array]]
+PredictStep = Callable[..., dict[str, Array]]
 
 
-def make_predict_step(model: Model, views: Views, *, num_classes: int) -> PredictStep:
+def make_predict_step(
+    model: Model, views: Sequence[Views], *, num_classes: int, embed: bool = False, neighbours: int = 0
+) -> PredictStep:
     """`(params, batch_stats, batch) -> rows`; jit it with replicated outputs, then every host sees all rows.
 
-    Only the first `num_classes` logits count, where the head is wider than the data has classes.
+    Only the first `num_classes` logits count, where the head is wider than the data has classes. Of several views, the
+    softmax probabilities are averaged, and so are the embeddings made unit (test-time augmentation; Krizhevsky et al.,
+    NeurIPS 2012).
 
     The rows: `index`, `label`, `group int32[b]`, `mask bool[b]`, `top_labels int32[b,k]`, `top_scores float32[b,k]`
     with k = min(5, number of classes); scores are softmax probabilities, descending, of equals the lower label first.
+
+    Args:
+        model: What predicts.
+        views: What it sees of a picture, one after the other.
+        num_classes: Of the data.
+        embed: The rows also hold `embedding float32[b,d]`: of one view as the classifier sees it.
+        neighbours: Above 0, the step takes `gallery=Gallery` too, and the rows hold of that many nearest by embedding
+            `neighbours int32[b,n]` and `similarities float32[b,n]` (see `neighbours.search`), and in
+            `neighbour_scores float32[b,n]` the probabilities of their classes, all that fusion wants.
     """
 
-    def predict_step(params: Tree, batch_stats: Tree, batch: Batch) -> dict[str, Array]:
+    def predict_step(params: Tree, batch_stats: Tree, batch: Batch, *, gallery: Gallery | None = None):
         unused_keys = jax.random.split(jax.random.key(0), len(batch["image"]))
-        images = views(unused_keys, batch["image"], batch["aspect"])
-        outputs, _ = model.apply(params, batch_stats, images)
-        scores, labels = jax.lax.top_k(jax.nn.softmax(outputs.logits[:, :num_classes]), min(TOP, num_classes))
-        kept = {key: batch[key] for key in ("index", "label", "group", "mask")}
-        return kept | {"top_labels": labels.astype(jnp.int32), "top_scores": scores}
+        probabilities, embeddings = [], []
+        for view in views:
+            outputs, _ = model.apply(params, batch_stats, view(unused_keys, batch["image"], batch["aspect"]))
+            probabilities.append(jax.nn.softmax(outputs.logits[:, :num_classes]))
+            embeddings.append(unit(outputs.embedding) if len(views) > 1 else outputs.embedding)
+        probability, embedding = _mean(probabilities), _mean(embeddings)
+        scores, labels = jax.lax.top_k(probability, min(TOP, num_classes))
+        rows = {key: batch[key] for key in ("index", "label", "group", "mask")}
+        rows |= {"top_labels": labels.astype(jnp.int32), "top_scores": scores}
+        if embed:
+            rows["embedding"] = embedding
+        if neighbours:
+            places, similarities = search(embedding, gallery, neighbours)
+            of_class = jnp.take_along_axis(probability, gallery.labels[places], axis=1)
+            rows |= {"neighbours": places, "similarities": similarities, "neighbour_scores": of_class}
+        return rows
 
     return predict_step
 
 
+def _mean(arrays: list[Array]) -> Array:
+    return arrays[0] if len(arrays) == 1 else sum(arrays[1:], arrays[0]) / len(arrays)
+
+
+class Predictions(NamedTuple):
+    """What a pass over a split gives.
+
+    Attributes:
+        table: A row an image, sorted by name.
+        more: By name of the step's rows, what they hold beyond the table, in its order.
+    """
+
+    table: pa.Table
+    more: dict[str, np.ndarray]
+
+
 def predict_split(
     step: PredictStep, params: Tree, batch_stats: Tree, batches: Iterable[Loaded], *, num_examples: int
-) -> pa.Table:
-    """Runs `step` over evaluation batches and collects the table, sorted by name.
+) -> Predictions:
+    """Runs `step` over evaluation batches and collects its rows, sorted by name.
 
     Raises:
         RuntimeError: an example is missing or counted twice.
     """
-    rows: list[dict[str, np.ndarray]] = []
+    columns: dict[str, np.ndarray] = {}
+    seen = np.zeros(num_examples, np.int64)
     texts: list[HostBatch] = []
     previous = None
     for batch in batches:
         result = step(params, batch_stats, batch.device)
         texts.append(batch.host)
         if previous is not None:  # fetched one step late: the device is never idle for the host
-            rows.append(jax.device_get(previous))
+            _place(jax.device_get(previous), columns, seen)
         previous = result
     if previous is not None:
-        rows.append(jax.device_get(previous))
-    columns = {key: np.concatenate([row[key] for row in rows]) for key in rows[0]}
-    columns = {key: values[columns["mask"]] for key, values in columns.items()}
-    seen = np.bincount(columns["index"], minlength=num_examples)
-    if len(seen) != num_examples or (seen != 1).any():
-        wrong = np.flatnonzero(seen != 1)[:5].tolist()
-        raise RuntimeError(f"Evaluation must count each of {num_examples} examples once; examples {wrong} are not.")
+        _place(jax.device_get(previous), columns, seen)
+    if (seen != 1).any():
+        raise _miscounted(num_examples, np.flatnonzero(seen != 1))
     names, usages = _texts_by_index(texts, num_examples)
-    return _table(columns, names, usages)
+    table = _table(columns, names, usages)
+    order = pc.sort_indices(table, [("name", "ascending")]).to_numpy()
+    more = {key: values[order] for key, values in columns.items() if key not in _IN_TABLE}
+    return Predictions(table.take(order), more)
+
+
+_IN_TABLE = ("label", "group", "top_labels", "top_scores")
+
+
+def _miscounted(num_examples: int, wrong: np.ndarray) -> RuntimeError:
+    return RuntimeError(
+        f"Evaluation must count each of {num_examples} examples once; examples {wrong[:5].tolist()} are not."
+    )
+
+
+def _place(rows: dict[str, np.ndarray], columns: dict[str, np.ndarray], seen: np.ndarray) -> None:
+    """Puts the real rows of a batch where their example has its place, and counts them."""
+    real = rows["mask"]
+    index = rows["index"][real]
+    if (outside := index[index >= len(seen)]).size:
+        raise _miscounted(len(seen), outside)
+    np.add.at(seen, index, 1)
+    for key, values in rows.items():
+        if key not in ("index", "mask"):
+            column = columns.setdefault(key, np.empty((len(seen), *values.shape[1:]), values.dtype))
+            column[index] = values[real]
 
 
 def _table(columns: dict[str, np.ndarray], names: np.ndarray, usages: np.ndarray) -> pa.Table:
-    index = columns["index"]
-    arrays = [names[index], columns["label"], columns["group"], usages[index]]
+    arrays = [names, columns["label"], columns["group"], usages]
     arrays += [list(columns["top_labels"]), list(columns["top_scores"])]
-    table = pa.Table.from_arrays(
+    return pa.Table.from_arrays(
         [pa.array(a, field.type) for a, field in zip(arrays, SCHEMA, strict=True)], schema=SCHEMA
     )
-    return table.sort_by("name")
+
+
+def with_predictions(table: pa.Table, labels: np.ndarray, scores: np.ndarray) -> pa.Table:
+    """The same images with other predictions: labels int32[n,k] and scores float32[n,k], the first first."""
+    columns = [list(labels), list(scores)]
+    for place, values in zip((4, 5), columns, strict=True):
+        table = table.set_column(place, SCHEMA[place], pa.array(values, SCHEMA[place].type))
+    return table
 
 
 def _texts_by_index(texts: list[HostBatch], num_examples: int) -> tuple[np.ndarray, np.ndarray]:
@@ -128,17 +200,45 @@ def gather_hosts(local: HostBatch) -> list[HostBatch]:
     return hosts
 
 
-def write_evaluation(folder: Path, table: pa.Table, *, step: int, **settings: float) -> dict[str, float | int]:
+def write_table(path: Path, table: pa.Table, said: Mapping[str, Any], **how) -> None:
+    """Writes Parquet whole or not at all, `said` in the schema's metadata; `how` goes to Parquet's writer."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".incomplete")
+    metadata = {key: str(value) for key, value in said.items()}
+    pq.write_table(table.replace_schema_metadata(metadata), temporary, **how)
+    temporary.replace(path)
+
+
+def write_embeddings(path: Path, predictions: Predictions, said: Mapping[str, Any]) -> None:
+    """Writes `name string, embedding fixed_size_list<float32>[d]` in the table's order, as Parquet, uncompressed.
+
+    Parquet, because a vector then never parts from its name, as it can from rows of an `.npy`; nothing is unpickled,
+    and pyarrow, Polars and DuckDB read it. Floats hardly compress: without trying, 200,000 vectors of width 768
+    (0.6 GB) are written in about a second.
+    """
+    vectors = predictions.more["embedding"]
+    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
+    table = pa.table({"name": predictions.table["name"], "embedding": column})
+    write_table(path, table, said, compression="none", use_dictionary=False, write_statistics=False)
+
+
+def read_embeddings(path: Path) -> tuple[list[str], Float[np.ndarray, "n d"]]:
+    """Names and vectors as `write_embeddings` wrote them. Raises ValueError if the columns are not those."""
+    table = pq.read_table(path)
+    if table.schema.names != ["name", "embedding"]:
+        raise ValueError(f"{path} has columns {table.schema.names}, embeddings have ['name', 'embedding'].")
+    column = table["embedding"].combine_chunks()
+    return table["name"].to_pylist(), column.flatten().to_numpy().reshape(len(column), -1)
+
+
+def write_evaluation(folder: Path, table: pa.Table, *, step: int, **settings: Any) -> dict[str, float | int]:
     """Writes `predictions.parquet` and `metrics.json`, each whole or not at all, and returns the figures.
 
     Both say the checkpoint's step and with which settings it was evaluated: the table in its schema's metadata, the
     figures beside the others.
     """
     said = {"step": step} | settings
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / "predictions.incomplete"
-    pq.write_table(table.replace_schema_metadata({key: str(value) for key, value in said.items()}), temporary)
-    temporary.replace(folder / "predictions.parquet")
+    write_table(folder / "predictions.parquet", table, said)
     figures = metrics(table) | said
     write_json(folder / "metrics.json", figures)
     return figures

@@ -25,11 +25,14 @@ class Model(NamedTuple):
         apply: `(params, batch_stats, images float[b,h,w,3], train=bool, key=None) -> (Outputs, batch_stats)`. Images
             are already normalised. Without `train` the statistics come back unchanged and the key is unused; with it,
             `key` draws what a model leaves to chance.
+        classify: `(params, embedding float32[b,d]) -> logits float32[b,c]`: the classifier alone, on the embeddings
+            that `apply` gives. It needs no statistics, for they are already through the neck.
         prefix_tokens: How many of a ViT's positions belong to class and register tokens; 0 without positions.
     """
 
     init: Callable[[Array], tuple[Tree, Tree]]
     apply: Callable[..., tuple[Outputs, Tree]]
+    classify: Callable[[Tree, Array], Array]
     prefix_tokens: int = 0
 
 
@@ -71,4 +74,7 @@ def functional(make: Callable[[nnx.Rngs], nnx.Module]) -> Model:
         outputs = module(images, train=train, key=key)
         return outputs, to_tree(nnx.state(module, nnx.BatchStat)) if train else batch_stats
 
-    return Model(init, apply, getattr(abstract, "prefix_positions", 0))
+    def classify(params: Tree, embedding: Array) -> Array:
+        return nnx.merge(graph, _replace(abstract_params, params), abstract_stats).classify(embedding)
+
+    return Model(init, apply, classify, getattr(abstract, "prefix_positions", 0))

@@ -192,10 +192,14 @@ class Classifier(nnx.Module):
         embedding = self.features(images, train=train, key=key).astype(jnp.float32)
         if self.has_neck:
             embedding = self.neck(embedding, train=train)
-        logits = embedding
-        if self.num_classes:
-            head = self
-            for name in self.head_path:
-                head = getattr(head, name)
-            logits = head(embedding)
+        logits = self.classify(embedding)
         return Outputs(logits, embedding, self.group_head(embedding) if self.num_groups else None)
+
+    def classify(self, embedding: Float[Array, "b d"]) -> Float[Array, "b c"]:
+        """The logits of embeddings, as `Outputs` pairs them; of a model without classes the embeddings."""
+        if not self.num_classes:
+            return embedding
+        head = self
+        for name in self.head_path:
+            head = getattr(head, name)
+        return head(embedding)

@@ -60,7 +60,7 @@ def fake_batches(masks, indices):
 
 def run(masks, indices, num_examples):
     batches = fake_batches(masks, indices)
-    return predictions.predict_split(lambda p, s, batch: batch, {}, {}, batches, num_examples=num_examples)
+    return predictions.predict_split(lambda p, s, batch: batch, {}, {}, batches, num_examples=num_examples).table
 
 
 def test_every_example_counts_once():
