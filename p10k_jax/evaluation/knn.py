@@ -28,9 +28,10 @@ def votes(
         num_classes: c.
         temperature: Above 0; the lower, the more the nearest count.
     """
-    there = labels >= 0
+    similarities = jnp.where(labels < 0, -jnp.inf, similarities)
     # The largest weight is 1, as in a softmax: no overflow at any temperature.
-    weights = jnp.where(there, jnp.exp((similarities - similarities[:, :1]) / temperature), 0.0)
+    largest = jnp.where(labels[:, :1] < 0, 0.0, similarities[:, :1])
+    weights = jnp.exp((similarities - largest) / temperature)
     total = jnp.maximum(weights.sum(axis=1, keepdims=True), jnp.finfo(jnp.float32).tiny)
     return _at_classes(labels, num_classes).add(weights / total, mode="drop")
 

@@ -86,3 +86,25 @@ def test_unit_vectors_survive_zero():
 def test_bad_settings(settings, message):
     with pytest.raises(ValueError, match=message):
         create("resnet-18", num_classes=5, image_size=16, head=HeadSettings(**settings))
+
+
+@pytest.mark.parametrize(
+    ("trunk", "options", "head"),
+    [
+        ("vit-Ti/8", {}, HeadSettings()),
+        ("vit-Ti/8", {"pool": "gem"}, HeadSettings("cosine")),
+        ("vit-Ti/8", {"pool": "map"}, HeadSettings(embedding_size=7, bnneck=True, num_groups=3)),
+        ("resnet-18", {"pool": "gem"}, HeadSettings("cosine", embedding_size=7, bnneck=True, subcentres=3)),
+        ("bit-50x1", {}, HeadSettings(embedding_size=7)),
+        ("vit-Ti/8", {"num_classes": 0}, HeadSettings(embedding_size=7)),
+    ],
+)
+def test_classify_gives_the_logits_of_the_embeddings(trunk, options, head):
+    small = TRUNKS[trunk][1] if trunk in TRUNKS else {"blocks": (1, 1, 1, 1)}
+    model = create(trunk, **({"num_classes": 5, "image_size": 16, "head": head} | small | options))
+    params, batch_stats = jax.jit(model.init)(jax.random.key(0))
+    keys = iter(jax.random.split(jax.random.key(1), 500))
+    params = jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(next(keys), leaf.shape), params)
+    outputs, _ = jax.jit(model.apply)(params, batch_stats, IMAGES)
+    assert float(jnp.std(outputs.logits)) > 0
+    np.testing.assert_allclose(jax.jit(model.classify)(params, outputs.embedding), outputs.logits, rtol=1e-5, atol=1e-5)
