@@ -110,7 +110,7 @@ def _mesh_here(config: ConfigDict) -> Mesh:
 
 
 def evaluate(evaluation: Evaluation, console: Console) -> dict[str, float | int]:
-    """Writes `eval/<split>/{metrics.json,predictions.parquet}` and returns the figures."""
+    """Writes `eval/<split>/{metrics.json,predictions.parquet}`, and what else was asked for; returns the figures."""
     split = evaluation.evaluator.split
     console.say(f"{split.dataset} {split.name}: {len(split):,} images; checkpoint of step {evaluation.step:,}")
     weights = evaluation_weights(evaluation.load())

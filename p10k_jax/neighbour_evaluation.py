@@ -134,6 +134,7 @@ def judge(passes: Passes, *, num_classes: int, console: Console | None = None) -
         "fused": split.fused(chosen.k, chosen.weight),
     }
     by_k = split.accuracy((1.0,))[0] if chosen.curve is None or passes.choice else chosen.curve[-1]
+    named = "itself" if passes.chosen_on and passes.choice is None else passes.chosen_on
     figures = {
         "split": {"images": passes.split.table.num_rows, "embedding_size": split.embedding.shape[1]},
         "gallery": {
@@ -144,9 +145,9 @@ def judge(passes: Passes, *, num_classes: int, console: Console | None = None) -
         "temperature": TEMPERATURE,
         "head": _accuracy(passes.split.table),
         "knn": _accuracy(tables["knn"])
-        | {"k": chosen.knn_k, "chosen_on": passes.chosen_on, "top1_by_k": dict(zip(map(str, KS), by_k, strict=True))},
+        | {"k": chosen.knn_k, "chosen_on": named, "top1_by_k": dict(zip(map(str, KS), by_k, strict=True))},
         "prototypes": _accuracy(tables["prototypes"]),
-        "fused": _accuracy(tables["fused"]) | {"k": chosen.k, "weight": chosen.weight, "chosen_on": passes.chosen_on},
+        "fused": _accuracy(tables["fused"]) | {"k": chosen.k, "weight": chosen.weight, "chosen_on": named},
         "choice": chosen.as_figures(passes.chosen_on),
         "retrieval": {
             "gallery": split.retrieval(split.neighbour_labels, np.bincount(train_labels, minlength=num_classes)),

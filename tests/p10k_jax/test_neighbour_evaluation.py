@@ -94,7 +94,8 @@ def test_k_and_weight_are_chosen_on_validation_alone(judged):
     assert on_test["choice"] == on_itself["choice"]
     curve = np.array(list(on_test["choice"]["top1_by_k"].values())).T
     assert curve.shape == (11, 6)
-    assert on_test["choice"]["split"] == on_test["knn"]["chosen_on"] == on_itself["fused"]["chosen_on"] == "validation"
+    assert on_test["choice"]["split"] == on_test["knn"]["chosen_on"] == on_test["fused"]["chosen_on"] == "validation"
+    assert on_itself["knn"]["chosen_on"] == on_itself["fused"]["chosen_on"] == "itself"
     assert (curve[0] == metrics(head)["top1"]).all(), "weight 0 is the head"
     assert curve[-1].tolist() == list(on_itself["knn"]["top1_by_k"].values()), "weight 1 is the votes"
     assert on_itself["fused"]["top1"] == curve.max()

@@ -9,7 +9,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from p10k_jax.data import splits
-from p10k_jax.data.splits import open_split, split_groups, split_labels
+from p10k_jax.data.splits import open_split, share_records, split_groups, split_labels
 from p10k_jax.reporting.progress import Console
 from p10k_jax.train import plan, train
 from tests.runs import tiny_config
@@ -149,3 +149,20 @@ def test_labels_of_other_data_are_refused(tiny_data, tmp_path):
     np.save(file, np.load(file)[:-1])
     with pytest.raises(ValueError, match=r"is damaged: \d+ labels for \d+ records; build it anew"):
         split_labels(builder, open_split(builder, "train"))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "shared"),
+    [
+        ("train", "validation", False),
+        ("train", "train", True),
+        ("train[:50%]", "train[50%:]", False),
+        ("train[:50%]", "train[40%:]", True),
+        ("test+train[:1]", "validation+train[1:]", False),
+        ("test+train[:2]", "validation+train[1:]", True),
+    ],
+)
+def test_whether_splits_share_records(tiny_data, first, second, shared):
+    builder = prepare("drawn_catalogue", config="tiny", data_dir=tiny_data, progress=False)
+    one, other = open_split(builder, first), open_split(builder, second)
+    assert share_records(builder, one, other) == share_records(builder, other, one) == shared
