@@ -58,7 +58,7 @@ def test_more_neighbours_than_vectors():
 
 def test_multiplies_in_float32_in_earnest():
     """Two vectors that bfloat16 and TensorFloat-32 cannot tell apart: CPU cannot show it, the program can."""
-    assert "precision=(Precision.HIGHEST, Precision.HIGHEST)" in str(program(8, 16, 4, k=2))
+    assert "HIGHEST" in str(program(8, 16, 4, k=2))
 
 
 def program(queries, gallery, width, *, k, chunk=8192):
