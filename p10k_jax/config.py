@@ -68,13 +68,16 @@ def override_durations(config: ConfigDict, overrides: Mapping[str, Any]) -> None
 
 def differences(old: Mapping, new: Mapping) -> list[str]:
     """Settings that differ between two configs as nested dicts: `key: old -> new`."""
+    return [f"{key}: {before!r} -> {after!r}" for key, before, after in changes(old, new)]
+
+
+def changes(old: Mapping, new: Mapping) -> list[tuple[str, Any, Any]]:
+    """Settings that differ between two configs as nested dicts: (dotted key, old, new); of one that is not there
+    `'absent'`."""
     flat_old, flat_new = _flat(old), _flat(new)
     keys = sorted(flat_old.keys() | flat_new.keys())
-    return [
-        f"{key}: {flat_old.get(key, 'absent')!r} -> {flat_new.get(key, 'absent')!r}"
-        for key in keys
-        if flat_old.get(key, "absent") != flat_new.get(key, "absent")
-    ]
+    values = [(key, flat_old.get(key, "absent"), flat_new.get(key, "absent")) for key in keys]
+    return [(key, before, after) for key, before, after in values if before != after]
 
 
 def _flat(node: Mapping, prefix: str = "") -> dict[str, Any]:

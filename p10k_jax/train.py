@@ -38,6 +38,7 @@ from p10k_jax.models.cost import count_parameters
 from p10k_jax.models.registry import resolve as known_model
 from p10k_jax.reporting.meter import Meter
 from p10k_jax.reporting.progress import Console
+from p10k_jax.reporting.run_page import write_run_page
 from p10k_jax.reporting.writers import MetricWriter
 from p10k_jax.training.checkpoint import Best, Checkpoints, abstract_state, has_checkpoint
 from p10k_jax.training.duration import run_steps, to_steps
@@ -239,6 +240,8 @@ def train(run: Run, console: Console) -> State:
             figures = metrics(table)
             best = max(filter(None, [best, Best(figures["top1"], step)]))
             meter.validated(step, config.eval.split, figures, best.value)
+            if writer:
+                write_run_page(workdir)
             checkpoints.save(state, step=step, metrics=figures)
         elif run.due("checkpoint", step):
             meter.flush()
@@ -248,11 +251,12 @@ def train(run: Run, console: Console) -> State:
     checkpoints.close()
     if writer:
         writer.close()
+        write_run_page(workdir)
     if report.counts.any():
         console.say(str(report))
     if best:
         console.say(f"{config.eval.split} top-1 {best.value:.4f} at step {best.step:,} of {run.total_steps:,}")
-    console.say(f"Everything lies in {workdir}: config.json, checkpoints/, metrics.jsonl, tensorboard/")
+    console.say(f"Everything lies in {workdir}: config.json, checkpoints/, metrics.jsonl, tensorboard/, report.html")
     return state
 
 

@@ -30,6 +30,7 @@ def test_what_a_run_leaves(finished):
         "classes.csv",
         "config.json",
         "metrics.jsonl",
+        "report.html",
         "run.json",
         "tensorboard",
     ]
