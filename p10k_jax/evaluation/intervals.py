@@ -94,7 +94,7 @@ def bootstrap(
     images = next(iter(statistics.values())).terms.shape[0]
     if images < 1 or resamples < 1 or not 0 < level < 1:
         raise ValueError(
-            f"{images} images, resamples={resamples}, level={level}: give at least 1, 1, and 0 < level < 1."
+            f"{images} images, resamples={resamples}, level={level}: all must be above 0, and level below 1."
         )
     terms = sparse.hstack([statistic.terms for statistic in statistics.values()], format="csr")
     ends = np.cumsum([statistic.terms.shape[1] for statistic in statistics.values()])[:-1]
