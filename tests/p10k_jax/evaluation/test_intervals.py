@@ -67,8 +67,8 @@ def test_the_level_is_that_of_the_resamples():
 
 
 def test_covers_the_truth():
-    """1,000 test sets of known truth: how many of their intervals hold it is binomial, of 0.95 but for the few tenths of
-    a percent that 1,000 resamples and steps of 1/300 cost."""
+    """1,000 test sets of known truth: how many of their intervals hold it is binomial, of 0.95 but for the few tenths
+    of a percent that 1,000 resamples and steps of 1/300 cost."""
     sets, images = 1000, 300
     random = np.random.default_rng(0)
     share, chance = np.linspace(1, 3, 8) / 16, np.linspace(0.4, 0.95, 8)
