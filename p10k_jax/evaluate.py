@@ -6,7 +6,7 @@ python -m p10k_jax.evaluate --workdir=W --split=test [--checkpoint=best|last|STE
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from absl import flags
@@ -15,9 +15,12 @@ from ml_collections import ConfigDict
 
 from p10k_jax import setup
 from p10k_jax.config import clear_errors, read_workdir, run_program
+from p10k_jax.data.classes import FILE as CLASSES
+from p10k_jax.data.classes import Classes, classes_of, write_classes
 from p10k_jax.data.splits import open_split
+from p10k_jax.evaluation.files import write_evaluation
 from p10k_jax.evaluation.metrics import metrics
-from p10k_jax.evaluation.predictions import write_evaluation
+from p10k_jax.evaluation.summary import summary
 from p10k_jax.reporting.progress import Console
 from p10k_jax.training.checkpoint import Checkpoints, abstract_state
 from p10k_jax.training.mesh import make_mesh, state_shardings
@@ -27,11 +30,13 @@ from p10k_jax.training.state import State, evaluation_weights, initial_weights
 class Evaluation(NamedTuple):
     """An evaluation that was checked and is ready to run."""
 
+    workdir: Path
     folder: Path
     evaluator: setup.Evaluator
     step: int
     settings: dict[str, float]
     load: Callable[[], State]
+    classes: Callable[[], Classes]
 
 
 def plan(
@@ -64,7 +69,8 @@ def plan(
     config.eval.image_size = image_size or config.eval.image_size
     config.eval.crop = config.eval.crop if crop is None else crop
     config.data.canvas_size = max(config.data.canvas_size, -(-config.eval.image_size * 8 // 7))
-    data = open_split(setup.open_data(config, data_dir=data_dir), split)
+    builder = setup.open_data(config, data_dir=data_dir)
+    data = open_split(builder, split)
     mesh = _mesh_here(config)
     model = setup.make_model(config)
     evaluator = setup.make_evaluator(config, model, data, mesh)
@@ -74,7 +80,15 @@ def plan(
     shardings = state_shardings(mesh, shapes, config.sharding_rules)
     load = functools.partial(checkpoints.restore, step, abstract_state(shapes, shardings))
     settings = {"image_size": config.eval.image_size, "crop": config.eval.crop}
-    return Evaluation(workdir / "eval" / split, evaluator, step, settings, load)
+    return Evaluation(
+        workdir=workdir,
+        folder=workdir / "eval" / split,
+        evaluator=evaluator,
+        step=step,
+        settings=settings,
+        load=load,
+        classes=functools.partial(classes_of, builder, open_split(builder, config.data.train_split)),
+    )
 
 
 def _mesh_here(config: ConfigDict) -> Mesh:
@@ -85,8 +99,11 @@ def _mesh_here(config: ConfigDict) -> Mesh:
         return make_mesh()
 
 
-def evaluate(evaluation: Evaluation, console: Console) -> dict[str, float | int]:
-    """Writes `eval/<split>/{metrics.json,predictions.parquet}` and returns the figures."""
+def evaluate(evaluation: Evaluation, console: Console) -> dict[str, Any]:
+    """Writes `eval/<split>/{metrics.json,predictions.parquet}`, says the figures that count most and returns all.
+
+    A workdir without `classes.csv`, of an earlier version, gets one. Only process 0 writes and has more than `metrics`.
+    """
     split = evaluation.evaluator.split
     console.say(f"{split.dataset} {split.name}: {len(split):,} images; checkpoint of step {evaluation.step:,}")
     weights = evaluation_weights(evaluation.load())
@@ -96,11 +113,16 @@ def evaluate(evaluation: Evaluation, console: Console) -> dict[str, float | int]
     console.say(str(report))
     if jax.process_index() != 0:
         return metrics(table)
-    return write_evaluation(evaluation.folder, table, step=evaluation.step, **evaluation.settings)
+    classes = evaluation.classes()
+    if not (evaluation.workdir / CLASSES).exists():
+        write_classes(evaluation.workdir, classes)
+    figures = write_evaluation(evaluation.folder, table, classes=classes, step=evaluation.step, **evaluation.settings)
+    console.say(summary(figures))
+    return figures
 
 
 def main() -> None:
-    """Reads the flags, evaluates and prints the figures."""
+    """Reads the flags and evaluates."""
     given, console = flags.FLAGS, Console()
     with clear_errors():
         workdir = setup.local_folder(given.workdir, setting="workdir")
@@ -113,8 +135,7 @@ def main() -> None:
             crop=given.crop,
             data_dir=given.data_dir,
         )
-    for key, value in evaluate(evaluation, console).items():
-        console.say(f"  {key:>14}  {value:.4f}" if isinstance(value, float) else f"  {key:>14}  {value:,}")
+    evaluate(evaluation, console)
     console.say(f"Predictions and figures lie in {evaluation.folder}")
 
 

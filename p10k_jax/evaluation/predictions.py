@@ -13,8 +13,6 @@ from jaxtyping import Array
 
 from p10k_jax.data.augment import Views
 from p10k_jax.data.batches import Batch, HostBatch, Loaded
-from p10k_jax.evaluation.metrics import metrics
-from p10k_jax.files import write_json
 from p10k_jax.models.functional import Model, Tree
 
 TOP = 5
@@ -128,24 +126,8 @@ def gather_hosts(local: HostBatch) -> list[HostBatch]:
     return hosts
 
 
-def write_evaluation(folder: Path, table: pa.Table, *, step: int, **settings: float) -> dict[str, float | int]:
-    """Writes `predictions.parquet` and `metrics.json`, each whole or not at all, and returns the figures.
-
-    Both say the checkpoint's step and with which settings it was evaluated: the table in its schema's metadata, the
-    figures beside the others.
-    """
-    said = {"step": step} | settings
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / "predictions.incomplete"
-    pq.write_table(table.replace_schema_metadata({key: str(value) for key, value in said.items()}), temporary)
-    temporary.replace(folder / "predictions.parquet")
-    figures = metrics(table) | said
-    write_json(folder / "metrics.json", figures)
-    return figures
-
-
 def read_predictions(path: Path) -> pa.Table:
-    """Reads what `write_evaluation` wrote. Raises ValueError if the columns are not a predictions table's."""
+    """Reads a `predictions.parquet`. Raises ValueError if the columns are not a predictions table's."""
     table = pq.read_table(path)
     if table.schema.names != SCHEMA.names:
         raise ValueError(f"{path} has columns {table.schema.names}, a predictions table has {SCHEMA.names}.")
