@@ -34,9 +34,6 @@ class Classes(NamedTuple):
     group_names: tuple[str, ...]
     train_images: Int[np.ndarray, " c"] | None
 
-    def __len__(self) -> int:
-        return len(self.names)
-
 
 def classes_of(builder: tfds.core.DatasetBuilder, train: Split) -> Classes:
     """The classes of a prepared dataset, counted in the split that a run is trained on."""
@@ -57,8 +54,10 @@ def write_classes(folder: Path, classes: Classes) -> None:
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(_COLUMNS)
-    counts = classes.train_images if classes.train_images is not None else [""] * len(classes)
-    rows.writerows(zip(range(len(classes)), classes.names, classes.groups, classes.group_names, counts, strict=True))
+    counts = classes.train_images if classes.train_images is not None else [""] * len(classes.names)
+    rows.writerows(
+        zip(range(len(classes.names)), classes.names, classes.groups, classes.group_names, counts, strict=True)
+    )
     write_text(folder / FILE, text.getvalue())
 
 

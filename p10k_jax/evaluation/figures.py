@@ -50,7 +50,7 @@ def figures(
     confidence = pc.list_element(table["top5_scores"], 0).to_numpy().astype(np.float64)
     right = labels == predicted
     if classes is not None:
-        _check_labels(labels, predicted, len(classes))
+        _check_labels(labels, predicted, len(classes.names))
     bands = {}
     if classes is not None and classes.train_images is not None:
         bands = frequency_bands(labels, classes.train_images)
