@@ -133,6 +133,20 @@ def compare(
     return Comparison(*tops, difference, (difference - half, difference + half), p, method)
 
 
+def top1_interval(runs: Mapping[int, pa.Table]) -> tuple[float, float]:
+    """95 % interval of a recipe's top-1 over images and, with several runs, over seeds.
+
+    With one run it is Wilson's (JASA 22, 1927), else that of `compare` with one recipe alone.
+    """
+    rows = np.stack([right(runs[key]) for key in sorted(runs)])
+    if len(rows) == 1:
+        low, high = scipy.stats.binomtest(int(rows.sum()), rows.size).proportion_ci(method="wilson")
+        return float(low), float(high)
+    variance, freedom = _variance(float(rows.mean(axis=0).var(ddof=1)) / rows.shape[1], [rows])
+    half = variance**0.5 * float(scipy.stats.t.ppf(1 - SIGNIFICANT / 2, freedom))
+    return max(0.0, float(rows.mean()) - half), min(1.0, float(rows.mean()) + half)
+
+
 def standard_error(
     first: Bool[np.ndarray, "seeds images"], second: Bool[np.ndarray, "other_seeds images"], *, paired: bool
 ) -> tuple[float, float]:
@@ -152,6 +166,12 @@ def standard_error(
     images = first.shape[1]
     over_images = float((second.mean(axis=0) - first.mean(axis=0)).var(ddof=1)) / images if images > 1 else 0.0
     sides = [second.astype(np.int8) - first.astype(np.int8)] if paired else [first, second]
+    variance, freedom = _variance(over_images, sides)
+    return variance**0.5, freedom
+
+
+def _variance(over_images: float, sides: list[np.ndarray]) -> tuple[float, float]:
+    images = sides[0].shape[1]
     several = [side for side in sides if len(side) > 1]
     freedom = sum(len(side) - 1 for side in several)
     spread = sum((len(side) - 1) * side.mean(axis=1).var(ddof=1) for side in several) / freedom
@@ -160,7 +180,7 @@ def standard_error(
     over_seeds = float(spread) * runs
     shared = max(over_images - float(residual) * runs / images, 0.0)
     variance = max(over_seeds + shared, over_images)
-    return variance**0.5, freedom * (variance / over_seeds) ** 2 if over_seeds else np.inf
+    return variance, freedom * (variance / over_seeds) ** 2 if over_seeds else np.inf
 
 
 def _residual_squares(values: Float[np.ndarray, "seeds images"]) -> float:
