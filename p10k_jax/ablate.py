@@ -3,8 +3,8 @@
     python -m p10k_jax.ablate --config=configs/ablations/heads.py --workdir=W [--seeds=3] [--variants=a,b] \
         [--shard=i/n] [--split=test] [--checkpoint=best] [--dry_run] [--config.data.name=... for all]
 
-Each run is `W/<variant>/seed<k>`, a workdir of `p10k_jax.train` like any other, trained and evaluated by processes of its
-own; this one never opens a device. The same command again does what is left. docs/ablations.md tells more.
+Each run is `W/<variant>/seed<k>`, a workdir of `p10k_jax.train` like any other, trained and evaluated by processes of
+its own; this one never opens a device. The same command again does what is left. docs/ablations.md tells more.
 """
 
 import functools

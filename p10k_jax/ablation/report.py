@@ -123,8 +123,8 @@ def as_markdown(summary: Mapping[str, Any]) -> str:
 
 def _methods_text(methods: set[str]) -> str:
     told = {
-        "one run a side": "for one run a side, the interval is a paired bootstrap over images and p McNemar's: how other "
-        "seeds would come out is not in them",
+        "one run a side": "for one run a side, the interval is a paired bootstrap over images and p McNemar's: how "
+        "other seeds would come out is not in them",
         "seeds paired": "intervals and p are over images and seeds (Hillis 2007, seeds paired)",
         "seeds apart": "intervals and p are over images and seeds (Hillis 2014, seeds apart)",
     }

@@ -1,4 +1,4 @@
-"""What came out of an ablation, as plain data: every run's figures, every variant's, and its difference from the base."""
+"""What came out of an ablation, as plain data: figures by run and by variant, and differences from the base."""
 
 import statistics
 from collections.abc import Mapping, Sequence
