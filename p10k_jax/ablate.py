@@ -34,6 +34,7 @@ from p10k_jax.ablation.runs import (
     of_shard,
     parse_shard,
     read_failure,
+    seeds_on_disk,
     what_is_left,
     write_failure,
 )
@@ -51,7 +52,7 @@ class Ablation(NamedTuple):
     Attributes:
         workdir: Of the ablation.
         configs: By variant; the first is the base.
-        runs: All of them, of every shard.
+        runs: All of them, of every shard, and whatever else of the variants lies in the workdir.
         mine: Those of this shard.
         judged: How they are evaluated.
         command: For a shell.
@@ -100,7 +101,7 @@ def plan(
         overrides: `--config.a.b=value`, for all variants.
         workdir: Of the ablation.
         seeds: How many a variant.
-        variants: Which; empty: all. The base, which is the file's first, is always compared with.
+        variants: Which; empty: all. The base is the file's first, whether chosen or not.
         shard: `i/n`, i from 1 to n.
         split, checkpoint: As for `p10k_jax.evaluate`.
         command: For a shell, for the record.
@@ -121,16 +122,17 @@ def plan(
     check_known(known, variants)
     # All are built, also those that are not run: a mistake is told today, not when its turn comes.
     configs = build(file, arg, known, overrides)
-    if variants:
-        base = next(iter(known))
-        configs = {name: config for name, config in configs.items() if name in variants or name == base}
     for name, config in configs.items():
         if checkpoint == "best" and not config.eval.split:
             raise ValueError(f"variant {name!r} has no eval.split, so that no checkpoint is best: --checkpoint=last.")
-    runs = make_runs(workdir, configs, seeds, file=file, arg=arg, overrides=overrides)
-    chosen = [run for run in runs if not variants or run.variant in variants]
-    if variants and base not in variants:  # shown where it is there, not run
-        runs = [run for run in runs if run.variant != base or (run.workdir / "config.json").exists()]
+    seen = seeds_on_disk(workdir, known)
+    every = range(max([seeds, *(seed + 1 for found in seen.values() for seed in found)]))
+    runs = make_runs(workdir, configs, every, file=file, arg=arg, overrides=overrides)
+    chosen = [run for run in runs if run.seed < seeds and (not variants or run.variant in variants)]
+    # The table has whatever is there, too.
+    runs = [run for run in runs if run in chosen or run.seed in seen[run.variant]]
+    shown = {run.variant for run in runs} | {next(iter(known))}
+    configs = {name: config for name, config in configs.items() if name in shown}
     return Ablation(workdir, configs, runs, of_shard(chosen, (number, count)), Judged(split, checkpoint), command)
 
 
@@ -152,6 +154,7 @@ def execute(ablation: Ablation, console: Console) -> int:
                 if descriptor is None:
                     console.say(f"{label}: another process is at it")
                     continue
+                write_failure(run, "")
                 complaint = conflict(run) or _do(run, ablation, label, descriptor, signals, console)
                 if signals.received:
                     return _interrupted(label, signals.received[0], ablation, console)
@@ -259,7 +262,11 @@ def main() -> None:
         if given.dry_run:
             print(listing(ablation))
             return
-        code = execute(ablation, console)
+        try:
+            code = execute(ablation, console)
+        except KeyboardInterrupt:  # before the first run; later ones are waited for
+            console.say("Stopped while preparing the data. The same command goes on from there.")
+            code = 128 + signal.SIGINT
     sys.exit(code)
 
 

@@ -6,6 +6,7 @@ import json
 import operator
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,9 @@ def config_of_arguments(arguments: Sequence[str]) -> ConfigDict:
     values, arguments = flags.FlagValues(), ["config", *arguments]
     config_flags.DEFINE_config_file("config", None, flag_values=values, lock_config=True, sys_argv=arguments)
     try:
-        values(arguments)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # how ml_collections loads a file
+            values(arguments)
     except FLAG_ERRORS as error:
         raise ValueError(flag_complaint(error)) from error
     override_durations(values.config, config_flags.get_override_values(values["config"]))

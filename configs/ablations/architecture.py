@@ -2,12 +2,12 @@
 
 python -m p10k_jax.ablate --config=configs/ablations/architecture.py:weights=hub --workdir=W
 python -m p10k_jax.ablate --config=configs/ablations/architecture.py:weights=FOLDER --workdir=W
-python -m p10k_jax.ablate --config=configs/ablations/architecture.py --workdir=W --config.duration.epochs=100
+python -m p10k_jax.ablate --config=configs/ablations/architecture.py --workdir=W --config.duration.epochs=99
 
-Asked: what a better trunk is worth, and what its weights are. `weights` is `hub` (each model's own, from the Hugging Face
-hub), a FOLDER with `NAME.safetensors` of each (without a hub), or empty: from chance, at one rate for all layers, with
-which small sets do not get far. ResNets keep configs/finetune.py's AdamW, so that only the trunk differs. Products-10K
-has not been run.
+Asked: what a better trunk is worth, and what its weights are. `weights` is `hub` (each model's own, from the Hugging
+Face hub), a FOLDER with `NAME.safetensors` of each (without a hub), or empty: from chance, at one rate for all layers,
+with which small sets do not get far. ResNets keep configs/finetune.py's AdamW, so that only the trunk differs.
+Products-10K has not been run.
 """
 
 from typing import Any

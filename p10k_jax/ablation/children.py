@@ -96,12 +96,13 @@ def run_child(
         )
 
         def drain() -> None:
-            for line in process.stdout:
-                file.write(line)
-                file.flush()
-                if line.strip():
-                    tail.append(line.rstrip())
-                    relay(line.strip())
+            with process.stdout:
+                for line in process.stdout:
+                    file.write(line)
+                    file.flush()
+                    if line.strip():
+                        tail.append(line.rstrip())
+                        relay(line.strip())
 
         reader = threading.Thread(target=drain, daemon=True)
         reader.start()

@@ -1,9 +1,10 @@
 """The runs of an ablation and what of them lies on disk; opens no device."""
 
 import contextlib
+import copy
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,7 +64,7 @@ class Judged(NamedTuple):
 def make_runs(
     workdir: Path,
     configs: Mapping[str, ConfigDict],
-    seeds: int,
+    seeds: Iterable[int],
     *,
     file: str,
     arg: str | None,
@@ -74,20 +75,32 @@ def make_runs(
     Args:
         workdir: Of the ablation.
         configs: By variant.
-        seeds: 0 to this number - 1.
+        seeds: Of each variant.
         file, arg: `--config=FILE:ARG`.
         overrides: `--config.a.b=value` of the command line.
     """
     runs = []
-    for seed in range(seeds):
+    for seed in seeds:
         for variant, config in configs.items():
-            own = ConfigDict(config.copy_and_resolve_references())
+            own = copy.deepcopy(config)
             with own.unlocked():
                 own.seed = seed
             arguments = [*arguments_of(file, arg, variant, overrides), f"--config.seed={seed}"]
             folder = workdir / variant / f"seed{seed}"
             runs.append(Run(variant, seed, folder, workdir / LOGS, own.lock(), arguments))
     return runs
+
+
+def seeds_on_disk(workdir: Path, variants: Iterable[str]) -> dict[str, set[int]]:
+    """The seeds of each variant that have been started."""
+    return {
+        name: {
+            int(found.parent.name.removeprefix("seed"))
+            for found in (workdir / name).glob("seed*/config.json")
+            if found.parent.name.removeprefix("seed").isdigit()
+        }
+        for name in variants
+    }
 
 
 def parse_shard(text: str) -> tuple[int, int]:

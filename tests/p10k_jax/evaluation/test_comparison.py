@@ -4,26 +4,11 @@ import math
 import time
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import scipy.stats
 
 from p10k_jax.evaluation.comparison import bootstrap_interval, compare, mcnemar, right, standard_error
-from p10k_jax.evaluation.predictions import SCHEMA
-
-
-def table(right, *, labels=None, names=None):
-    """A predictions table in which the given images are right."""
-    right = np.asarray(right)
-    count = len(right)
-    labels = np.arange(count) % 7 if labels is None else labels
-    top = (labels + np.where(right, 0, 1))[:, None] + np.arange(5)
-    names = [f"{number:06d}.jpg" for number in range(count)] if names is None else names
-    columns = [names, labels, np.zeros(count), [""] * count, list(top.astype("i4")), [[0.2] * 5] * count]
-    return pa.Table.from_arrays(
-        [pa.array(column, field.type, from_pandas=True) for column, field in zip(columns, SCHEMA, strict=True)],
-        schema=SCHEMA,
-    )
+from tests.p10k_jax.evaluation.tables import predictions as table
 
 
 def pair(only_first, only_second, both=30, neither=20):
