@@ -192,7 +192,7 @@ def train(run: Run, console: Console) -> State:
     if writes:
         write_workdir(workdir, as_plain(config), run.given)
         if not (workdir / FACTS).exists():
-            write_facts(workdir, run.facts())
+            write_facts(workdir, run.facts() | {"total_steps": run.total_steps})
             write_classes(workdir, run.classes())
     checkpoints = Checkpoints(workdir / "checkpoints", metric="top1")
     resumed_at = max(checkpoints.steps(), default=0)

@@ -36,7 +36,7 @@ def test_what_a_run_leaves(finished):
     ]
     told = read_facts(workdir)
     assert told["parameters"] == sum(leaf.size for leaf in jax.tree.leaves(state["params"]))
-    assert (told["devices"], told["hosts"], told["image_size"]) == (8, 1, 32)
+    assert (told["devices"], told["hosts"], told["image_size"], told["total_steps"]) == (8, 1, 32, 30)
     assert told["versions"]["jax"] == jax.__version__
     config = read_workdir(workdir)
     assert (config.model.name, config.model.num_classes, config.duration.steps) == ("vit-Ti/8", 6, 30)
