@@ -165,7 +165,9 @@ def execute(ablation: Ablation, console: Console) -> int:
             report(ablation)
     summary = report(ablation)
     console.say(as_text(summary))
-    console.say(f"Everything lies in {ablation.workdir}: ablation.md, ablation.csv, ablation.json, logs/")
+    console.say(
+        f"Everything lies in {ablation.workdir}: ablation.html, ablation.md, ablation.csv, ablation.json, logs/"
+    )
     if failed:
         console.say("Failed:\n  " + "\n  ".join(failed))
     return 1 if failed else 0

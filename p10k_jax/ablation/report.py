@@ -1,4 +1,5 @@
-"""An ablation's summary as files: `ablation.json`, `ablation.csv` (a row a run), `ablation.md` (a row a variant)."""
+"""An ablation's summary as files: `ablation.json`, `ablation.csv` (a row a run), `ablation.md` (a row a variant) and
+`ablation.html`, a page."""
 
 import csv
 import io
@@ -10,15 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from p10k_jax.files import write_text
+from p10k_jax.reporting.ablation_page import ablation_page
 from p10k_jax.tables import aligned, markdown
 
 Variant = Mapping[str, Any]
 
 
 def write_report(workdir: Path, summary: Mapping[str, Any]) -> None:
-    """Replaces the three files, each whole; several machines may do so at once."""
+    """Replaces the files, each whole; several machines may do so at once."""
     writer = f"{socket.gethostname()}-{os.getpid()}"
-    texts = {"json": json.dumps(summary, indent=2) + "\n", "csv": as_csv(summary), "md": as_markdown(summary)}
+    texts = {
+        "json": json.dumps(summary, indent=2) + "\n",
+        "csv": as_csv(summary),
+        "md": as_markdown(summary),
+        "html": ablation_page(workdir, summary),
+    }
     for ending, text in texts.items():
         write_text(workdir / f"ablation.{ending}", text, writer=writer)
 
@@ -114,7 +121,7 @@ def as_markdown(summary: Mapping[str, Any]) -> str:
     ]
     for variant in summary["variants"]:
         lines += [f"- **{variant['name']}**" + (":" if variant["changes"] else ": the base")]
-        lines += [f"  - `{change}`" for change in variant["changes"]]
+        lines += [f"  - `{key}: {before} -> {after}`" for key, before, after in variant["changes"]]
         if "refused" in (variant["difference"] or {}):
             lines += [f"  - not compared: {variant['difference']['refused']}"]
     lines += ["", *_unfinished(summary), "## Command", "", "```bash", summary["command"], "```", ""]

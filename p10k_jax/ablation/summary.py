@@ -9,7 +9,7 @@ import pyarrow as pa
 from ml_collections import ConfigDict
 
 from p10k_jax.ablation.runs import Judged, Run, conflict, figures_of, is_finished, read_failure
-from p10k_jax.config import as_plain, differences
+from p10k_jax.config import as_plain, changes
 from p10k_jax.evaluation.comparison import compare, top1_interval
 from p10k_jax.evaluation.predictions import read_predictions
 from p10k_jax.facts import read_facts
@@ -31,11 +31,11 @@ def summarise(
 
     Returns:
         Plain data for JSON: `command`, `split`, `checkpoint`, `base`, and `variants`, a list. A variant has `name`;
-        `changes`, the settings in which its config differs from the base's (`key: base -> variant`); `runs`; and, where
-        a run is finished, `figures` (mean over the runs, by name), `top1_range`, `top1_interval` (95 %, over images
-        and seeds), and `difference` from the base (see `_difference`; None for the base, and where there is none).
-        A run has `seed`, `state` (finished, failed, pending), `workdir`, `log`, `message` (why it failed), and what
-        `_facts` has. Times are hours, accuracies fractions, costs as in `run.json`.
+        `changes`, the settings in which its config differs from the base's (`[key, in the base, here]`); `runs`; and,
+        where a run is finished, `figures` (mean over the runs, by name), `top1_range`, `top1_interval` (95 %, over
+        images and seeds), and `difference` from the base (see `_difference`; None for the base, and where there is
+        none). A run has `seed`, `state` (finished, failed, pending), `workdir`, `log`, `message` (why it failed), and
+        what `_facts` has. Times are hours, accuracies fractions, costs as in `run.json`.
     """
     told = {run.name: _run(run, judged) for run in runs}
     tables = {
@@ -50,7 +50,10 @@ def summarise(
     variants = [
         {
             "name": name,
-            "changes": differences(as_plain(configs[base]), as_plain(config)),
+            "changes": [
+                [key, repr(before), repr(after)]
+                for key, before, after in changes(as_plain(configs[base]), as_plain(config))
+            ],
             "runs": [told[run.name] for run in runs if run.variant == name],
         }
         | _judgement([told[run.name] for run in runs if run.variant == name], tables[name])

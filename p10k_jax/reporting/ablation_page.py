@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from p10k_jax.files import write_text
+from p10k_jax.evaluation.comparison import SIGNIFICANT
 from p10k_jax.reporting import charts
 from p10k_jax.reporting.charts import Bar, Point, Series, percent, plain
 from p10k_jax.reporting.page import render
@@ -15,23 +15,14 @@ from p10k_jax.reporting.run_page import FILE as RUN_PAGE
 from p10k_jax.reporting.run_page import interval_text
 from p10k_jax.reporting.writers import read_metrics
 
-FILE = "ablation.html"
-SIGNIFICANT = 0.05
-
-
-def write_ablation_page(workdir: Path, summary: Mapping[str, Any]) -> Path:
-    """Writes `ablation.html` and returns its path.
-
-    Args:
-        workdir: Of the ablation; it links to the pages of its runs.
-        summary: By `p10k_jax.ablation.summary.summarise`.
-    """
-    write_text(workdir / FILE, ablation_page(workdir, summary))
-    return workdir / FILE
-
 
 def ablation_page(workdir: Path, summary: Mapping[str, Any]) -> str:
-    """The page as HTML; see `write_ablation_page`."""
+    """The page as HTML.
+
+    Args:
+        workdir: Of the ablation; the page links to those of its runs.
+        summary: By `p10k_jax.ablation.summary.summarise`.
+    """
     variants = summary["variants"]
     judged = [variant for variant in variants if variant["figures"]]
     runs = [run for variant in variants for run in variant["runs"]]
@@ -48,16 +39,10 @@ def ablation_page(workdir: Path, summary: Mapping[str, Any]) -> str:
         table=table,
         statistics=_statistics(judged),
         curves=_curves(judged),
-        variants=[{"name": variant["name"], "changes": [*map(_change, variant["changes"])]} for variant in variants],
+        variants=variants,
         runs=[_run(workdir, run) for run in runs],
         command=summary["command"],
     )
-
-
-def _change(line: str) -> tuple[str, str, str]:
-    key, _, values = line.partition(": ")
-    old, _, new = values.partition(" -> ")
-    return key, old, new
 
 
 def _accuracy(value: float | None) -> str:

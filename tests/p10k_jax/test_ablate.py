@@ -112,7 +112,7 @@ def test_a_failed_run_does_not_stop_the_rest_and_is_told(ablation):
     summary = json.loads((workdir / "ablation.json").read_text())
     plain, odd = summary["variants"]
     assert (plain["name"], plain["runs"][0]["state"], odd["runs"][0]["state"]) == ("plain", "finished", "failed")
-    assert odd["changes"] == ["batch_size: 16 -> 12"]
+    assert odd["changes"] == [["batch_size", "16", "12"]]
     assert odd["difference"] is None
     assert message in odd["runs"][0]["message"]
     text = (workdir / "ablation.md").read_text()

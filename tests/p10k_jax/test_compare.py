@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 
 from p10k_jax.compare import as_text, comparisons, read_runs
-from p10k_jax.evaluation.predictions import write_evaluation
+from p10k_jax.evaluation.files import write_evaluation
 from tests.p10k_jax.evaluation.tables import predictions
 from tests.runs import start
 
@@ -18,7 +18,7 @@ def workdirs(tmp_path):
     rng = np.random.default_rng(0)
     rights = {name: rng.random(200) < share for name, share in {"a": 0.5, "b": 0.7, "c": 0.5}.items()}
     for name, right in rights.items():
-        write_evaluation(tmp_path / name / "eval" / "test", predictions(right), step=1)
+        write_evaluation(tmp_path / name / "eval" / "test", predictions(right), classes=None, step=1)
     return rights, [tmp_path / name for name in rights]
 
 
@@ -47,7 +47,7 @@ def test_refusals(workdirs, tmp_path):
         read_runs(folders, "validation")
     with pytest.raises(ValueError, match="at least two different runs"):
         read_runs([folders[0], folders[0]], "test")
-    write_evaluation(tmp_path / "d" / "eval" / "test", predictions(np.ones(3) > 0), step=1)
+    write_evaluation(tmp_path / "d" / "eval" / "test", predictions(np.ones(3) > 0), classes=None, step=1)
     with pytest.raises(ValueError, match=r"d has 3 images, .*a has 200"):
         read_runs([folders[0], tmp_path / "d"], "test")
     assert len(comparisons(read_runs(folders, "test"))) == 3

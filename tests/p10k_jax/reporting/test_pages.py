@@ -17,7 +17,7 @@ from p10k_jax.evaluation.figures import figures
 from p10k_jax.evaluation.files import write_evaluation
 from p10k_jax.evaluation.predictions import SCHEMA
 from p10k_jax.facts import write_facts
-from p10k_jax.reporting.ablation_page import write_ablation_page
+from p10k_jax.reporting.ablation_page import ablation_page
 from p10k_jax.reporting.gallery import choose, write_gallery
 from p10k_jax.reporting.run_page import write_run_page
 from tests.browser import chromium, opened
@@ -238,7 +238,7 @@ def ablation(workdir, tmp_path_factory):
         variants.append(
             {
                 "name": name,
-                "changes": [f"head.name: 'linear' -> {HOSTILE!r}"] if number else [],
+                "changes": [["head.name", "'linear'", repr(HOSTILE)]] if number else [],
                 "runs": runs,
                 "figures": {"top1": mean, "top5": 0.9, "gflops": 1.0 + number, "hours": 1.5},
                 "top1_range": [min(tops), max(tops)],
@@ -249,7 +249,8 @@ def ablation(workdir, tmp_path_factory):
     unfinished = {"variant": "pending", "seed": 0, "workdir": str(folder / "pending"), "log": "", "state": "pending"}
     variants.append({"name": "pending", "changes": [], "runs": [unfinished], "figures": {}, "difference": None})
     summary = {"command": HOSTILE, "split": "test", "checkpoint": "best", "base": "base", "variants": variants}
-    return write_ablation_page(folder, summary)
+    (folder / "ablation.html").write_text(ablation_page(folder, summary))
+    return folder / "ablation.html"
 
 
 def test_ablation(ablation):
@@ -270,7 +271,7 @@ def test_an_ablation_before_its_first_run(tmp_path):
     runs = [{"variant": "a", "seed": 0, "workdir": str(tmp_path), "log": "", "state": "pending"}]
     variants = [{"name": "a", "changes": [], "runs": runs, "figures": {}, "difference": None}]
     summary = {"command": "", "split": "test", "checkpoint": "best", "base": "a", "variants": variants}
-    assert "0 of 1 runs finished" in write_ablation_page(tmp_path, summary).read_text()
+    assert "0 of 1 runs finished" in ablation_page(tmp_path, summary)
 
 
 @pytest.fixture(scope="module")
