@@ -68,11 +68,15 @@ def override_durations(config: ConfigDict, overrides: Mapping[str, Any]) -> None
 
 def differences(old: Mapping, new: Mapping) -> list[str]:
     """Settings that differ between two configs as nested dicts: `key: old -> new`."""
+    return [f"{key}: {before} -> {after}" for key, before, after in changes(old, new)]
+
+
+def changes(old: Mapping, new: Mapping) -> list[tuple[str, str, str]]:
+    """As `differences`, in parts: the key, and both values as Python writes them."""
     flat_old, flat_new = _flat(old), _flat(new)
-    keys = sorted(flat_old.keys() | flat_new.keys())
     return [
-        f"{key}: {flat_old.get(key, 'absent')!r} -> {flat_new.get(key, 'absent')!r}"
-        for key in keys
+        (key, repr(flat_old.get(key, "absent")), repr(flat_new.get(key, "absent")))
+        for key in sorted(flat_old.keys() | flat_new.keys())
         if flat_old.get(key, "absent") != flat_new.get(key, "absent")
     ]
 

@@ -231,9 +231,7 @@ def read_pictures(
     with ThreadPoolExecutor(threads, thread_name_prefix="pictures") as pool:
         try:
             for picture in pictures:
-                waiting.append(
-                    pool.submit(read_picture, picture, canvas_size=canvas_size, shorter_side=shorter_side)
-                )
+                waiting.append(pool.submit(read_picture, picture, canvas_size=canvas_size, shorter_side=shorter_side))
                 if len(waiting) > ahead:
                     yield waiting.popleft().result()
             while waiting:

@@ -108,9 +108,9 @@ def test_linear_head_on_a_neck_keeps_its_logits(name, options):
 
 def test_the_program_runs_without_this_package(odd_run, tmp_path):
     export_jax(odd_run, tmp_path)
-    np.save(tmp_path / "x.npy", PICTURES)
+    np.save(tmp_path / "x.npy", PICTURES.astype(np.float32))
     usage = (tmp_path / "README.md").read_text().split("```python\n")[1].split("```")[0]
-    script = usage.replace("numpy.zeros((8, 32, 32, 3), numpy.uint8)", 'numpy.load("x.npy")')
+    script = usage.replace("numpy.zeros((8, 32, 32, 3), numpy.float32)", 'numpy.load("x.npy")')
     script += (
         '\nnumpy.savez("y.npz", **outputs)\nimport sys\nassert not [m for m in sys.modules if m.startswith("p10k_jax")]'
     )
