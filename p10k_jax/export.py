@@ -67,7 +67,7 @@ def export_timm(run: FinishedRun, folder: Path) -> str:
     # timm moves the names into `pretrained_cfg`.
     told = timm_config(config, architecture, arguments, classifier) | {"label_names": list(names)}
     write_json(folder / TIMM_CONFIG, told)
-    notes = [note, _NECK_NOTE if "neck" in weights["params"] else "", _timm_view_note(config)]
+    notes = [note, _NECK_NOTE if "neck" in weights["params"] else ""]
     write_beside(run, folder, "timm", _TIMM_USAGE, notes)
     listed = "".join(f", {key}={value!r}" for key, value in arguments.items())
     return "\n".join(
@@ -96,15 +96,9 @@ transform = timm.data.create_transform(**timm.data.resolve_model_data_config(mod
 names = model.pretrained_cfg["label_names"]
 ```
 
-timm's transform resamples a little otherwise than the run's evaluation did. `python -m p10k_jax.predict --export=FOLDER`
-shows the model what evaluation showed it, by `preprocessing.json`.
+timm's transform resamples a little otherwise than the run's evaluation did. This shows the model what evaluation showed
+it, by `preprocessing.json`: `python -m p10k_jax.predict --export=FOLDER --images=PICTURES --output=OUT.csv`.
 """
-
-
-def _timm_view_note(config: ConfigDict) -> str:
-    if not (config.data.pad and config.eval.crop):
-        return ""
-    return "timm has no way to say the padding with a crop: its transform shows other views than the run's evaluation."
 
 
 def _at_size(run: FinishedRun, params: Tree) -> Tree:
@@ -189,8 +183,8 @@ def write_beside(run: FinishedRun, folder: Path, library: str, usage: str, notes
 
 
 _USAGE = """\
-Takes float32[batch, {size}, {size}, 3] pictures (RGB, 0..255), gives `logits` float32[batch, {classes}] and `embedding`.
-Needs jax, flatbuffers and safetensors alone:
+Takes float32[batch, {size}, {size}, 3] pictures (RGB, 0..255), gives `logits` float32[batch, {classes}] and
+`embedding`. Needs jax, flatbuffers and safetensors alone:
 
 ```python
 import jax, numpy, safetensors.numpy
@@ -201,12 +195,12 @@ outputs = model.call(weights, numpy.zeros((8, {size}, {size}, 3), numpy.float32)
 ```
 """
 _PREPROCESSING = """
-Row `i` of `classes.csv` names logit `i`. The program normalises by itself. `preprocessing.json` says how evaluation came
-by its pictures: where `shorter_side` is not 0, larger ones were reduced to it and stored as JPEG; the whole picture was
-squashed to a square of `canvas_size` pixels; where `pad` is true, it then counts as padded to a square with the `mean`;
-out of that the centred square of `crop` times the shorter side was cut (0: the whole picture), and resampled to
-`image_size` pixels, antialiased. `mean` and `std` are on the scale 0..1. `python -m p10k_jax.predict --export=FOLDER`
-does all of it.
+Row `i` of `classes.csv` names logit `i`. The program normalises by itself. `preprocessing.json` says how evaluation
+came by its pictures: where `shorter_side` is not 0, larger ones were reduced to it and stored as JPEG; the whole
+picture was squashed to a square of `canvas_size` pixels; where `pad` is true, it then counts as padded to a square with
+the `mean`; out of that the centred square of `crop` times the shorter side was cut (0: the whole picture), and
+resampled to `image_size` pixels, antialiased. `mean` and `std` are on the scale 0..1. All of it is done by
+`python -m p10k_jax.predict --export=FOLDER --images=PICTURES --output=OUT.csv`.
 """
 
 FORMATS = {"timm": export_timm, "jax": export_jax}

@@ -4,6 +4,7 @@ Markdown with YAML front matter, as the Hugging Face hub reads it. Everything th
 classes and files can break neither.
 """
 
+import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -99,7 +100,7 @@ def _escaped_lines(text: str) -> str:
 
 def _header(builder: tfds.core.DatasetBuilder, total: int) -> dict[str, Any]:
     bounds = [f"n<{_short(_SIZES[0])}"]
-    bounds += [f"{_short(low)}<n<{_short(high)}" for low, high in zip(_SIZES, _SIZES[1:], strict=False)]
+    bounds += [f"{_short(low)}<n<{_short(high)}" for low, high in itertools.pairwise(_SIZES)]
     place = int(np.searchsorted(_SIZES, total, side="right"))
     header = {
         "pretty_name": builder.info.full_name,
@@ -160,10 +161,10 @@ def _oddities(metadata: Mapping[str, Any]) -> str:
     met = [entry for entry in metadata["odd_pictures"].values() if entry["count"]]
     if not met:
         return "None: every picture is an upright RGB JPEG that the strict decoder reads."
-    rows = [
-        (escaped(entry["meaning"]), f"{entry['count']:,}", ", ".join(map(code, entry["first"][:_SHOWN])))
-        for entry in met
-    ]
+    rows = []
+    for entry in met:
+        first = ", ".join(map(code, entry["first"][:_SHOWN]))
+        rows.append((escaped(entry["meaning"]), f"{entry['count']:,}", first))
     left_out = [
         f"- {code(entry['name'])} of {code(entry['split'])} was left out: {escaped(entry['reason'])}"
         for entry in metadata["left_out"][:_SHOWN]

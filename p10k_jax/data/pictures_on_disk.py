@@ -118,30 +118,29 @@ def _in_folder(folder: Path) -> tuple[list[Picture], int]:
     """The pictures in a folder and below it, by name, and the number of other files."""
     pictures, others = [], 0
     for path in _files_below(folder):
-        relative = os.path.relpath(path, folder)
+        relative = str(path.relative_to(folder))
         if relative.lower().endswith(PICTURE_SUFFIXES) and not is_clutter(relative):
-            pictures.append(Picture(_text(relative), (path,)))
+            pictures.append(Picture(_text(relative), (str(path),)))
         else:
-            others += not os.path.isdir(path)
+            others += not path.is_dir()
     return sorted(pictures), others
 
 
-def _files_below(folder: Path) -> Iterator[str]:
+def _files_below(folder: Path) -> Iterator[Path]:
     """All files, and folders that are called like pictures; a folder that links lead to twice is entered once."""
-    entered, waiting = set(), [str(folder)]
+    entered, waiting = set(), [folder]
     while waiting:
         here = waiting.pop()
-        status = os.stat(here)
+        status = here.stat()
         if (status.st_dev, status.st_ino) in entered:
             continue
         entered.add((status.st_dev, status.st_ino))
-        with os.scandir(here) as entries:
-            for entry in entries:
-                is_folder = os.path.isdir(entry.path)
-                if is_folder and not is_clutter(entry.name):
-                    waiting.append(entry.path)
-                if not is_folder or entry.name.lower().endswith(PICTURE_SUFFIXES):
-                    yield entry.path
+        for path in sorted(here.iterdir(), reverse=True):
+            is_folder = path.is_dir()
+            if is_folder and not is_clutter(path.name):
+                waiting.append(path)
+            if not is_folder or path.name.lower().endswith(PICTURE_SUFFIXES):
+                yield path
 
 
 def _in_table(path: Path, root: Path) -> list[Picture]:
@@ -152,12 +151,12 @@ def _in_table(path: Path, root: Path) -> list[Picture]:
         if not name or name in pictures:
             problem = "comes twice" if name else "is empty"
             raise ValueError(f"{path}, row {line}: the name {name!r} {problem}. Take the row out.")
-        leads_out = os.path.isabs(name) or ".." in name.split("/")
-        places = () if leads_out else tuple(os.path.join(root, folder, name) for folder in _TABLE_FOLDERS)
+        leads_out = Path(name).is_absolute() or ".." in name.split("/")
+        places = () if leads_out else tuple(str(Path(root, folder, name)) for folder in _TABLE_FOLDERS)
         pictures[name] = Picture(name, places)
     if not pictures:
         raise ValueError(f"{path} has a header but no rows.")
-    if not any(os.path.exists(place) for picture in pictures.values() for place in picture.places):
+    if not any(Path(place).exists() for picture in pictures.values() for place in picture.places):
         raise ValueError(
             f"{path}: none of its {len(pictures):,} pictures lies in {root} or in its folder test/ (the first would be "
             f"{next(iter(pictures))!r}); give their folder as --images_root."
@@ -171,7 +170,7 @@ def _named_apart(sources: Sequence[tuple[str, Sequence[Picture]]]) -> list[Pictu
     apart: dict[str, Picture] = {}
     for given, pictures in sources:
         for picture in pictures:
-            name = picture.name if counts[picture.name] == 1 else os.path.join(_text(given), picture.name)
+            name = picture.name if counts[picture.name] == 1 else f"{_text(given)}/{picture.name}"
             if name in apart:
                 raise ValueError(f"--images: {name!r} comes twice; give every path once.")
             apart[name] = picture._replace(name=name)
@@ -210,8 +209,8 @@ def _read_bytes(picture: Picture) -> bytes:
     """The bytes of a picture's file; nothing that could block or fill the memory is opened."""
     if not picture.places:
         raise UnreadablePictureError("the name leads out of the folder of pictures")
-    path = next(filter(os.path.lexists, picture.places), picture.places[0])
-    status = os.stat(path)
+    path = Path(next(filter(os.path.lexists, picture.places), picture.places[0]))
+    status = path.stat()
     if stat.S_ISDIR(status.st_mode):
         raise UnreadablePictureError("it is a folder")
     if not stat.S_ISREG(status.st_mode):
@@ -220,7 +219,7 @@ def _read_bytes(picture: Picture) -> bytes:
         raise UnreadablePictureError("the file is empty")
     if status.st_size > _MOST_BYTES:
         raise UnreadablePictureError(f"the file has {status.st_size:,} bytes, more than the limit of {_MOST_BYTES:,}")
-    return Path(path).read_bytes()
+    return path.read_bytes()
 
 
 def read_pictures(
