@@ -53,7 +53,9 @@ def make_predict_step(model: Model, views: Views, *, num_classes: int) -> Predic
 
 def top_classes(logits: Float[Array, "b c"], num_classes: int) -> tuple[Int[Array, "b k"], Float[Array, "b k"]]:
     """The k = min(5, `num_classes`) likeliest of the first `num_classes` classes and their softmax, descending."""
-    scores, labels = jax.lax.top_k(jax.nn.softmax(logits[:, :num_classes]), min(TOP, num_classes))
+    # Ranked by the logits: of a sure model many probabilities are 0 in float32.
+    _, labels = jax.lax.top_k(logits[:, :num_classes], min(TOP, num_classes))
+    scores = jnp.take_along_axis(jax.nn.softmax(logits[:, :num_classes]), labels, axis=1)
     return labels.astype(jnp.int32), scores
 
 

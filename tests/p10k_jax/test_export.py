@@ -161,7 +161,7 @@ def test_command_line(finished, tmp_path):
     for more, code, message in (
         (["--format=onnx"], 2, "--format='onnx' is unknown; known: timm, jax."),
         ([], 0, "timm.create_model("),
-        ([], 2, "holds config.json, model.safetensors; give an empty folder."),
+        ([], 2, "holds README.md, classes.csv, config.json; give an empty folder."),
     ):
         process = start("export", [*arguments, *more])
         output, _ = process.communicate(timeout=300)
