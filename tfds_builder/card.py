@@ -87,7 +87,7 @@ def dataset_card(builder: tfds.core.DatasetBuilder) -> str:
         *_section("Terms", _terms(builder)),
         *_section("Citation", _citation(info.citation)),
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
 def _section(title: str, text: str) -> list[str]:

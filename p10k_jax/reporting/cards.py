@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from p10k_jax.facts import read_facts
+from p10k_jax.weights.hub import PREFIXES
 from tfds_builder.card import PRODUCTS10K_TERMS, code, escaped, front_matter, table
 
 # Figures that stand in a column, as far as they exist; a split's other figures stay in its metrics.json.
@@ -87,13 +88,24 @@ def model_card(workdir: Path, facts: CardFacts) -> str:
         _figures_table(facts, figures),
         "## Training",
         "Where the config differs from the defaults:",
-        table(("setting", "default", "here"), [tuple(map(code, change)) for change in facts.changes]),
+        table(
+            ("setting", "default", "here"), [tuple(map(code, change)) for change in facts.changes if _tells(*change)]
+        ),
         "## Intended use and limits",
         _limits(facts),
     ]
     if data["name"] == "products10k":
         parts += ["## Terms of the data", escaped(PRODUCTS10K_TERMS)]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+# Where things lay on the machine of the training is nobody's business.
+_OF_THE_MACHINE = ("data.data_dir", "data.manual_dir", "data.threads", "data.workers", "model.weights")
+
+
+def _tells(key: str, default: str, here: str) -> bool:
+    """Whether a reader learns something: neither a place on a machine nor an option left open."""
+    return key not in _OF_THE_MACHINE and (default, here) != (repr("absent"), repr(None))
 
 
 def _header(name: str, facts: CardFacts, figures: Sequence[Figures]) -> dict[str, Any]:
@@ -130,15 +142,18 @@ def _what_it_is(workdir: Path, facts: CardFacts) -> str:
     model, data = config["model"], config["data"]
     cost = [f"{run['parameters']:,} parameters"] if run.get("parameters") else []
     if run.get("forward_flops"):
-        cost.append(f"{run['forward_flops'] / 1e9:,.2f} GFLOPs an image of {run['image_size']} pixels")
-    trained = f" of {facts.train_images:,} training pictures" if facts.train_images is not None else ""
+        cost.append(f"{run['forward_flops'] / 1e9:,.3g} GFLOPs an image of {run['image_size']} pixels")
+    trained = f"{facts.train_images:,} training pictures, " if facts.train_images is not None else ""
     dataset = "/".join(filter(None, (data["name"], data.get("config"))))
+    source = model.get("weights") or ""
+    # A path says more of the machine than of the weights.
+    source = source if source.startswith(PREFIXES) else Path(source).name
     lines = [
         f"A classifier of pictures of products, trained with p10k\\_jax; it tells {facts.num_classes:,} classes apart.",
         "",
         f"- model: {', '.join([code(model['name']), *cost])}",
-        f"- data: {code(dataset)},{trained} {facts.num_classes:,} classes ({code('classes.csv')} names them)",
-        f"- started from: {code(model['weights']) if model.get('weights') else 'chance'}",
+        f"- data: {code(dataset)}, {trained}{facts.num_classes:,} classes ({code('classes.csv')} names them)",
+        f"- started from: {code(source) if source else 'chance'}",
         f"- checkpoint: step {facts.step:,}",
     ]
     if soup := config.get("soup"):

@@ -59,10 +59,27 @@ def test_figures_of_this_checkpoint_are_the_hubs(tmp_path):
     assert [(metric["name"], metric["value"]) for metric in result["metrics"]] == [("top1", 0.5), ("top1_public", 0.25)]
     assert "| `test` | 0.5000 of 24 | 0.2500 of 8 | 30 | `32` | `0.0` |" in body
     assert "| `validation` | 0.7500 of 4 |  | 20 (another checkpoint than this) |" in body
-    assert "67,000 parameters, 2.00 GFLOPs an image of 32 pixels" in body
+    assert "67,000 parameters, 2 GFLOPs an image of 32 pixels" in body
     assert "1,234 training pictures" in body
     assert "| `loss.margin` | `''` | `'arcface'` |" in body
     assert "## Terms" not in body
+
+
+def test_places_on_the_machine_are_not_told(tmp_path):
+    config = {"model": {"name": "vit-S/16", "weights": "/home/me/w.npz"}, "data": {"name": "cars196", "config": ""}}
+    changes = [
+        ("data.data_dir", "None", "'/home/me/data'"),
+        ("model.weights", "''", "'/home/me/w.npz'"),
+        ("model.options.pool", "'absent'", "None"),
+        ("model.options.width", "'absent'", "48"),
+    ]
+    card = model_card(tmp_path, facts(config=config, changes=changes))
+    assert "/home/me" not in card
+    assert "- started from: `w.npz`" in card
+    assert "options.pool" not in card
+    assert "| `model.options.width` | `'absent'` | `48` |" in card
+    config["model"]["weights"] = "hf_hub:timm/vit_small"
+    assert "- started from: `hf_hub:timm/vit_small`" in model_card(tmp_path, facts(config=config))
 
 
 def test_nothing_breaks_markdown_or_yaml(tmp_path):
