@@ -21,7 +21,7 @@ from p10k_jax.train import plan, train
 from p10k_jax.weights.files import read_weights
 from p10k_jax.weights.fit import fit_tensors
 from p10k_jax.weights.state_dict import to_timm
-from p10k_jax.weights.timm_export import timm_model, timm_tensors
+from p10k_jax.weights.timm_export import options_of_timm, timm_model, timm_tensors
 from tests.runs import start, tiny_config
 
 PICTURES = np.random.RandomState(0).randint(0, 256, (3, 32, 32, 3)).astype(np.uint8)
@@ -135,6 +135,30 @@ def test_the_program_runs_without_this_package(odd_run, tmp_path):
 )
 def test_models_in_timms_terms(name, options, architecture, arguments):
     assert timm_model(name, options, 126) == (architecture, arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("vit-Ti/8", {"depth": 2, "layer_scale": 0.1, "registers": 2, "qk_norm": True, "activation": "gelu_tanh"}),
+        ("vit-S/16", {"depth": 1, "pool": "avg", "class_token": False, "positions": "none", "layer_scale": 0.0}),
+        ("vit-S/16", {"depth": 1, "registers": 4, "embed_prefix": False, "pool": "map", "qkv_bias": False}),
+        ("vit_small_patch14_dinov2", {"depth": 1, "layer_scale": 0.0}),
+        ("eva02_tiny_patch14_224", {}),
+        ("resnet-18", {}),
+        ("bit-50x1", {}),
+    ],
+)
+def test_what_timm_is_told_comes_back_as_the_same_model(name, options):
+    architecture, arguments = timm_model(name, options, 112)
+    back = create(architecture, num_classes=3, **{"image_size": 112} | options_of_timm(arguments, "here"))
+    there = create(name, num_classes=3, image_size=112, **options)
+    images = jax.ShapeDtypeStruct((2, 112, 112, 3), jnp.float32)
+    shapes = [jax.eval_shape(model.init, jax.random.key(0)) for model in (there, back)]
+    assert shapes[0] == shapes[1]
+    # The same program, with whatever has no parameters: activation, pooling, number of heads.
+    programs = [str(jax.make_jaxpr(lambda *a, m=m: m.apply(*a)[0].logits)(*shapes[0], images)) for m in (there, back)]
+    assert programs[0] == programs[1]
 
 
 @pytest.mark.parametrize(

@@ -123,8 +123,9 @@ def untrained(config, workdir):
     return open_run(workdir)
 
 
-def test_padding_neck_and_cosine_head_through_the_exports(tiny_data, raw, tmp_path):
+def test_padding_neck_and_a_wider_cosine_head_through_the_exports(tiny_data, raw, tmp_path):
     overrides = {"head.name": "cosine", "head.embedding_size": 16, "data.pad": True, "eval.crop": 0.9}
+    overrides["model.num_classes"] = 16  # of which the catalogue has 6
     run = untrained(tiny_config(tiny_data, **overrides), tmp_path / "W")
     expected = evaluated(tmp_path / "W")
     assert_same(rows_of([raw / "test"], workdir=tmp_path / "W"), expected, 1e-6)
