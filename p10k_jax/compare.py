@@ -17,7 +17,7 @@ from p10k_jax import setup
 from p10k_jax.config import clear_errors, run_program
 from p10k_jax.evaluation.comparison import check_same_images, compare, mcnemar, right
 from p10k_jax.evaluation.predictions import read_predictions
-from p10k_jax.tables import aligned
+from p10k_jax.reporting.text_tables import aligned
 
 FILE = "predictions.parquet"
 

@@ -1,7 +1,9 @@
 """Files that appear whole or not at all."""
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,3 +33,21 @@ def write_bytes(path: Path, data: bytes, *, writer: str = "") -> None:
 def write_json(path: Path, value: Any) -> None:
     """Writes indented JSON, floats in full precision."""
     write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """For what is written piece by piece: gives another path, which becomes `path` by one rename at the end.
+
+    Where the block raises, what was written goes away and `path` is as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".incomplete")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -12,7 +12,7 @@ from typing import Any
 
 from p10k_jax.files import write_text
 from p10k_jax.reporting.ablation_page import ablation_page
-from p10k_jax.tables import aligned, markdown
+from p10k_jax.reporting.text_tables import aligned, markdown
 
 Variant = Mapping[str, Any]
 

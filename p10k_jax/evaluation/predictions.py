@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from jax.experimental import multihost_utils
-from jaxtyping import Array
+from jaxtyping import Array, Float, Int
 
 from p10k_jax.data.augment import Views
 from p10k_jax.data.batches import Batch, HostBatch, Loaded
@@ -42,11 +42,19 @@ def make_predict_step(model: Model, views: Views, *, num_classes: int) -> Predic
         unused_keys = jax.random.split(jax.random.key(0), len(batch["image"]))
         images = views(unused_keys, batch["image"], batch["aspect"])
         outputs, _ = model.apply(params, batch_stats, images)
-        scores, labels = jax.lax.top_k(jax.nn.softmax(outputs.logits[:, :num_classes]), min(TOP, num_classes))
+        labels, scores = top_classes(outputs.logits, num_classes)
         kept = {key: batch[key] for key in ("index", "label", "group", "mask")}
-        return kept | {"top_labels": labels.astype(jnp.int32), "top_scores": scores}
+        return kept | {"top_labels": labels, "top_scores": scores}
 
     return predict_step
+
+
+def top_classes(logits: Float[Array, "b c"], num_classes: int) -> tuple[Int[Array, "b k"], Float[Array, "b k"]]:
+    """The k = min(5, `num_classes`) likeliest of the first `num_classes` classes and their softmax, descending."""
+    # Ranked by the logits: of a sure model many probabilities are 0 in float32.
+    _, labels = jax.lax.top_k(logits[:, :num_classes], min(TOP, num_classes))
+    scores = jnp.take_along_axis(jax.nn.softmax(logits[:, :num_classes]), labels, axis=1)
+    return labels.astype(jnp.int32), scores
 
 
 def predict_split(
