@@ -4,9 +4,9 @@ With it a workdir can name what it predicts and tell head from tail without the 
 """
 
 import csv
+import dataclasses
 import io
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -19,7 +19,8 @@ FILE = "classes.csv"
 _COLUMNS = ("label", "name", "group", "group_name", "train_images")
 
 
-class Classes(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Classes:
     """The classes of a dataset, by label.
 
     Attributes:
@@ -33,6 +34,9 @@ class Classes(NamedTuple):
     groups: Int[np.ndarray, " c"]
     group_names: tuple[str, ...]
     train_images: Int[np.ndarray, " c"] | None
+
+    def __len__(self) -> int:
+        return len(self.names)
 
 
 def classes_of(builder: tfds.core.DatasetBuilder, train: Split) -> Classes:

@@ -1,6 +1,7 @@
 """Every figure against scikit-learn or NumPy on the columns of the table."""
 
 import collections
+import dataclasses
 import json
 
 import numpy as np
@@ -111,11 +112,11 @@ def test_frequency_bands(evaluated):
 
 
 def test_bands_without_images_are_left_out():
-    classes = CLASSES._replace(train_images=np.where(np.arange(40) < 2, 6, 21))
+    classes = dataclasses.replace(CLASSES, train_images=np.where(np.arange(40) < 2, 6, 21))
     found = figures(table([0, 1, 1], [[0], [0], [1]], [""] * 3), classes)
     assert list(found["by_frequency"]) == ["medium"]
     assert found["by_frequency"]["medium"]["classes"] == 2
-    assert "by_frequency" not in figures(table([0], [[0]], [""]), CLASSES._replace(train_images=None))
+    assert "by_frequency" not in figures(table([0], [[0]], [""]), dataclasses.replace(CLASSES, train_images=None))
 
 
 def test_groups(evaluated):
