@@ -74,16 +74,17 @@ def differences(old: Mapping, new: Mapping) -> list[str]:
 def changes(old: Mapping, new: Mapping) -> list[tuple[str, Any, Any]]:
     """Settings that differ between two configs as nested dicts: (dotted key, old, new); of one that is not there
     `'absent'`."""
-    flat_old, flat_new = _flat(old), _flat(new)
+    flat_old, flat_new = flat(old), flat(new)
     keys = sorted(flat_old.keys() | flat_new.keys())
     values = [(key, flat_old.get(key, "absent"), flat_new.get(key, "absent")) for key in keys]
     return [(key, before, after) for key, before, after in values if before != after]
 
 
-def _flat(node: Mapping, prefix: str = "") -> dict[str, Any]:
+def flat(node: Mapping, prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one by dotted keys."""
     out = {}
     for key, value in node.items():
-        out |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        out |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return out
 
 
