@@ -55,7 +55,7 @@ class Aside:
             pass
         self._tell()
         if self._thread.is_alive() and not self._off:
-            self._switched_off(f"has not finished within {self._patience:.0f} s")
+            self._switched_off(f"has not finished within {self._patience:g} s")
 
     def _hand_on(self, call: Callable[["Tracker"], None]) -> None:
         self._tell()

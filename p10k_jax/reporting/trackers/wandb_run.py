@@ -38,9 +38,9 @@ class WeightsAndBiases:
         except wandb.Error as error:
             self._run = wandb.init(**settings, mode="offline")
             told = " ".join(str(error).split())
-            say(f"{told}; the run is kept in {_offline(self._run)}. WANDB_MODE=offline says so from the start")
+            say(f"{told}; {_kept(self._run)}")
         else:
-            say(_offline(self._run) if self._run.offline else self._run.url)
+            say(_kept(self._run) if mode == "offline" else self._run.url or mode)
         self._run.define_metric("step", hidden=True)
         self._run.define_metric("*", step_metric="step")
 
@@ -86,9 +86,8 @@ def _log_in() -> None:
         raise wandb.errors.AuthenticationError("no API key: set WANDB_API_KEY, or run `wandb login`")
 
 
-def _offline(run: wandb.Run) -> str:
-    folder = Path(run.dir).parent
-    return f"{folder}; `wandb sync {folder}` sends it"
+def _kept(run: wandb.Run) -> str:
+    return f"offline; `wandb sync {Path(run.dir).parent}` sends the run"
 
 
 def _nested(config: Mapping[str, Any]) -> dict[str, Any]:
