@@ -71,7 +71,7 @@ def test_a_process_shows_the_rows_that_it_holds():
     key = jax.random.key_data(jax.random.key(3))
 
     class Part:
-        """What a process sees of a global array of which it holds the rows 6 to 11, in no order and two of them twice."""
+        """What a process sees of a global array of which it holds the rows 6 to 11, in no order and some twice."""
 
         def __init__(self, values):
             starts = (9, 6, 9)
