@@ -37,7 +37,7 @@ class WeightsAndBiases:
             self._run = wandb.init(**settings)
         except wandb.Error as error:
             self._run = wandb.init(**settings, mode="offline")
-            told = " ".join(str(error).split())
+            told = " ".join(str(error).split()).rstrip(".")
             say(f"{told}; {_kept(self._run)}")
         else:
             say(_kept(self._run) if mode == "offline" else self._run.url or mode)
