@@ -61,6 +61,12 @@ def normalise(images: Float[Array, "*b n n 3"], statistics: Normalisation) -> Fl
     return (images - mean) / std
 
 
+def denormalise(images: Float[Array, "*b n n 3"], statistics: Normalisation) -> UInt8[Array, "*b n n 3"]:
+    """Back to 0..255, rounded and clipped, to be looked at."""
+    mean, std = jnp.asarray(statistics.mean) * 255.0, jnp.asarray(statistics.std) * 255.0
+    return jnp.clip(jnp.round(images * std + mean), 0.0, 255.0).astype(jnp.uint8)
+
+
 # One key a row, so that a part of a batch has the same views as in the whole. Evaluation ignores the keys.
 Views = Callable[[PRNGKeyArray, UInt8[Array, "b s s 3"], Float[Array, " b"]], Float[Array, "b n n 3"]]
 

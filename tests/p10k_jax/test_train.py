@@ -306,7 +306,7 @@ FULL = {
 
 def test_the_full_recipe_runs_and_resumes_bitwise_in_any_phase(tiny_data, tmp_path):
     run = plan(tiny_config(tiny_data, **FULL), tmp_path / "undisturbed")
-    assert [until for until, _ in run.phases] == [6, 9, 12]
+    assert [until for until, *_ in run.phases] == [6, 9, 12]
     assert "up to step 6: 16 pixels\n  up to step 9: 32 pixels\n  up to step 12: 32 pixels, plain" in run.summary
     assert run.config.model.num_groups > 1
     expected = jax.device_get(train(run, Console()))
