@@ -142,4 +142,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
     config.checkpoint = ConfigDict({"every": duration(percent=5.0)})
     config.log = ConfigDict({"every": duration(steps=20)})
+    config.log.trackers = ("tensorboard",)  # beside metrics.jsonl; also wandb, mlflow: "('tensorboard', 'wandb')"
+    config.log.project = "p10k_jax"  # of W&B, and the experiment of MLflow; the run is named after the workdir
     return config.lock()

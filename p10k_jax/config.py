@@ -6,7 +6,8 @@ import json
 import operator
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from p10k_jax.training.duration import UNITS
 
 # Settings that may differ when a run goes on: at most the rounding of its numbers depends on them.
 _MAY_CHANGE = ("data.data_dir", "data.manual_dir", "data.threads", "data.workers", "mesh.", "log.", "checkpoint.")
+
+# What a bad flag, or a bad config file, raises.
+FLAG_ERRORS = (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, SyntaxError)
 
 
 def parse_arg(arg: str | None, **defaults: Any) -> dict[str, Any]:
@@ -66,21 +70,43 @@ def override_durations(config: ConfigDict, overrides: Mapping[str, Any]) -> None
                 node[other] = None
 
 
+def config_of_arguments(arguments: Sequence[str]) -> ConfigDict:
+    """The config that a program makes of `--config=FILE:ARG --config.a.b=value ...`.
+
+    Raises:
+        ValueError: what the program would refuse: no such file, key or type.
+    """
+    values, arguments = flags.FlagValues(), ["config", *arguments]
+    config_flags.DEFINE_config_file("config", None, flag_values=values, lock_config=True, sys_argv=arguments)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # how ml_collections loads a file
+            values(arguments)
+    except FLAG_ERRORS as error:
+        raise ValueError(flag_complaint(error)) from error
+    override_durations(values.config, config_flags.get_override_values(values["config"]))
+    return values.config
+
+
 def differences(old: Mapping, new: Mapping) -> list[str]:
     """Settings that differ between two configs as nested dicts: `key: old -> new`."""
-    flat_old, flat_new = _flat(old), _flat(new)
+    return [f"{key}: {before!r} -> {after!r}" for key, before, after in changes(old, new)]
+
+
+def changes(old: Mapping, new: Mapping) -> list[tuple[str, Any, Any]]:
+    """Settings that differ between two configs as nested dicts: (dotted key, old, new); of one that is not there
+    `'absent'`."""
+    flat_old, flat_new = flat(old), flat(new)
     keys = sorted(flat_old.keys() | flat_new.keys())
-    return [
-        f"{key}: {flat_old.get(key, 'absent')!r} -> {flat_new.get(key, 'absent')!r}"
-        for key in keys
-        if flat_old.get(key, "absent") != flat_new.get(key, "absent")
-    ]
+    values = [(key, flat_old.get(key, "absent"), flat_new.get(key, "absent")) for key in keys]
+    return [(key, before, after) for key, before, after in values if before != after]
 
 
-def _flat(node: Mapping, prefix: str = "") -> dict[str, Any]:
+def flat(node: Mapping, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted keys."""
     out = {}
     for key, value in node.items():
-        out |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        out |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return out
 
 
@@ -218,8 +244,8 @@ def run_program(main: Callable[[], None], define_flags: Callable[[], None], *, r
             missing = [f"--{name}" for name in required if flags.FLAGS[name].value is None]
             if missing:
                 raise ValueError(f"give {' and '.join(missing)}; --help tells more")
-        except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, SyntaxError) as error:
-            print(f"error: {_flag_complaint(error)}", file=sys.stderr)
+        except FLAG_ERRORS as error:
+            print(f"error: {flag_complaint(error)}", file=sys.stderr)
             sys.exit(2)
         quiet = flags.FLAGS["verbosity"].using_default_value  # absl sets it to INFO next
         return rest
@@ -232,7 +258,7 @@ def run_program(main: Callable[[], None], define_flags: Callable[[], None], *, r
     app.run(quiet_main, flags_parser=parse)
 
 
-def _flag_complaint(error: Exception) -> str:
+def flag_complaint(error: Exception) -> str:
     """What is wrong, without the traceback that ml_collections quotes from inside a config file."""
     while error.args and isinstance(error.args[0], Exception):  # ml_collections wraps a KeyError in an AttributeError
         error = error.args[0]

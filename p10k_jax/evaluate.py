@@ -16,10 +16,21 @@ from ml_collections import ConfigDict
 
 from p10k_jax import setup
 from p10k_jax.config import clear_errors, read_workdir, run_program
+from p10k_jax.data.classes import FILE as CLASSES
+from p10k_jax.data.classes import Classes, classes_of, write_classes
 from p10k_jax.data.splits import open_split
+from p10k_jax.evaluation.files import write_embeddings, write_evaluation
 from p10k_jax.evaluation.metrics import metrics
-from p10k_jax.evaluation.predictions import write_embeddings, write_evaluation
-from p10k_jax.neighbour_evaluation import NEIGHBOURS, Judges, judge, plan_judges, run_passes, summary, write_judgement
+from p10k_jax.evaluation.summary import summary
+from p10k_jax.neighbour_evaluation import (
+    NEIGHBOURS,
+    Judges,
+    judge,
+    neighbours_summary,
+    plan_judges,
+    run_passes,
+    write_judgement,
+)
 from p10k_jax.reporting.progress import Console
 from p10k_jax.training.checkpoint import Checkpoints, abstract_state
 from p10k_jax.training.mesh import make_mesh, state_shardings
@@ -29,11 +40,13 @@ from p10k_jax.training.state import State, evaluation_weights, initial_weights
 class Evaluation(NamedTuple):
     """An evaluation that was checked and is ready to run; `judges` where the embeddings are judged."""
 
+    workdir: Path
     folder: Path
     evaluator: setup.Evaluator
     step: int
     settings: dict[str, Any]
     load: Callable[[], State]
+    classes: Callable[[], Classes]
     embeddings: bool = False
     judges: Judges | None = None
 
@@ -89,7 +102,17 @@ def plan(
     shapes = jax.eval_shape(functools.partial(initial_weights, model, ema=config.ema_decay > 0), jax.random.key(0))
     shardings = state_shardings(mesh, shapes, config.sharding_rules)
     load = functools.partial(checkpoints.restore, step, abstract_state(shapes, shardings))
-    return Evaluation(workdir / "eval" / split, evaluator, step, seen.as_settings(), load, embeddings, judges)
+    return Evaluation(
+        workdir=workdir,
+        folder=workdir / "eval" / split,
+        evaluator=evaluator,
+        step=step,
+        settings=seen.as_settings(),
+        load=load,
+        classes=functools.partial(classes_of, builder, open_split(builder, config.data.train_split)),
+        embeddings=embeddings,
+        judges=judges,
+    )
 
 
 def _several(given: Any, default: Any) -> tuple:
@@ -109,8 +132,12 @@ def _mesh_here(config: ConfigDict) -> Mesh:
         return make_mesh()
 
 
-def evaluate(evaluation: Evaluation, console: Console) -> dict[str, float | int]:
-    """Writes `eval/<split>/{metrics.json,predictions.parquet}`, and what else was asked for; returns the figures."""
+def evaluate(evaluation: Evaluation, console: Console) -> dict[str, Any]:
+    """Writes `eval/<split>/{metrics.json,predictions.parquet}`, says the figures that count most and returns all.
+
+    Embeddings and what their neighbours say are written too, where the evaluation was planned with them.
+    A workdir without `classes.csv`, of an earlier version, gets one. Only process 0 writes and has more than `metrics`.
+    """
     split = evaluation.evaluator.split
     console.say(f"{split.dataset} {split.name}: {len(split):,} images; checkpoint of step {evaluation.step:,}")
     weights = evaluation_weights(evaluation.load())
@@ -126,16 +153,21 @@ def evaluate(evaluation: Evaluation, console: Console) -> dict[str, float | int]
         console.say(str(report))
     if jax.process_index() != 0:
         return metrics(predictions.table)
+    classes = evaluation.classes()
+    if not (evaluation.workdir / CLASSES).exists():
+        write_classes(evaluation.workdir, classes)
     said = {"step": evaluation.step} | evaluation.settings
     if evaluation.embeddings:
         write_embeddings(evaluation.folder / "embeddings.parquet", predictions, said)
+    figures = write_evaluation(evaluation.folder, predictions.table, classes=classes, **said)
+    console.say(summary(figures))
     if judgement:
-        console.say("\n".join(summary(write_judgement(evaluation.folder, judgement, said))))
-    return write_evaluation(evaluation.folder, predictions.table, **said)
+        console.say(neighbours_summary(write_judgement(evaluation.folder, judgement, said)))
+    return figures
 
 
 def main() -> None:
-    """Reads the flags, evaluates and prints the figures."""
+    """Reads the flags and evaluates."""
     given, console = flags.FLAGS, Console()
     with clear_errors():
         workdir = setup.local_folder(given.workdir, setting="workdir")
@@ -151,9 +183,7 @@ def main() -> None:
             embeddings=given.embeddings,
             neighbours=given.neighbours,
         )
-    for key, value in evaluate(evaluation, console).items():
-        text = f"{value:.4f}" if isinstance(value, float) else f"{value:,}" if type(value) is int else str(value)
-        console.say(f"  {key:>14}  {text}")
+    evaluate(evaluation, console)
     console.say(f"Predictions and figures lie in {evaluation.folder}")
 
 

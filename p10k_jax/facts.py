@@ -23,7 +23,8 @@ def facts(model: Model, image_size: int) -> dict[str, Any]:
 
     Returns:
         `command` (for a shell), `parameters`, `forward_flops` (of one image of `image_size` pixels), `image_size`,
-        `device` (its kind), `devices`, `hosts`, and the `versions` of Python and of packages.
+        `device` (its kind), `devices`, `hosts`, and the `versions` of Python and of packages. Training adds
+        `total_steps`.
     """
     return {
         "command": shlex.join([*_program(), *sys.argv[1:]]),

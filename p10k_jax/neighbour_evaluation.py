@@ -15,11 +15,13 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from p10k_jax.data.splits import Split, open_split, share_records
+from p10k_jax.evaluation.files import write_table
 from p10k_jax.evaluation.knn import (
     TEMPERATURE,
     best_pair,
     fuse,
     fused_first,
+    fused_top,
     known_probabilities,
     prototype_probabilities,
     prototypes,
@@ -27,7 +29,7 @@ from p10k_jax.evaluation.knn import (
 )
 from p10k_jax.evaluation.metrics import metrics
 from p10k_jax.evaluation.neighbours import in_chunks, make_gallery, nearest
-from p10k_jax.evaluation.predictions import TOP, Predictions, with_predictions, write_table
+from p10k_jax.evaluation.predictions import TOP, Predictions, with_predictions
 from p10k_jax.evaluation.retrieval import retrieval_figures
 from p10k_jax.files import write_json
 from p10k_jax.models.functional import Tree
@@ -166,6 +168,7 @@ class _Found:
 
     def __init__(self, predictions: Predictions, train_labels: np.ndarray, num_classes: int):
         self.table, more, self.num_classes = predictions.table, predictions.more, num_classes
+        self.top = min(TOP, num_classes)
         self.labels = self.table["label"].to_numpy()
         self.places, self.similarities, self.scores = (
             more[key] for key in ("neighbours", "similarities", "neighbour_scores")
@@ -180,10 +183,10 @@ class _Found:
 
     def _predicted(self, probabilities: Callable, arrays: tuple[np.ndarray, ...]) -> pa.Table:
         def step(*rows):
-            return jax.lax.top_k(probabilities(*rows), min(TOP, self.num_classes))
+            scores, labels = jax.lax.top_k(probabilities(*rows), self.top)
+            return labels, scores
 
-        scores, labels = in_chunks(jax.jit(step), arrays)
-        return with_predictions(self.table, labels.astype(np.int32), scores)
+        return with_predictions(self.table, *in_chunks(jax.jit(step), arrays))
 
     def voted(self, k: int) -> pa.Table:
         """Predictions by the votes of the k nearest."""
@@ -203,19 +206,22 @@ class _Found:
 
     def fused(self, k: int, weight: float) -> pa.Table:
         """Predictions by head and votes together."""
+        if weight == 1:  # the head says nothing, not even between equals
+            return self.voted(k)
 
-        def probabilities(top_labels, top_scores, labels, similarities, scores):
+        def step(top_labels, top_scores, labels, similarities, scores):
             vote = votes(labels[:, :k], similarities[:, :k], num_classes=self.num_classes)
-            return fuse(self._head(top_labels, top_scores, labels, scores), vote, jnp.float32(weight))
+            fused = fuse(self._head(top_labels, top_scores, labels, scores), vote, jnp.float32(weight))
+            return fused_top(fused, top_labels, self.top)
 
-        return self._predicted(probabilities, self.rows)
+        return with_predictions(self.table, *in_chunks(jax.jit(step), self.rows))
 
     def accuracy(self, weights: tuple[float, ...]) -> list[list[float]]:
         """Top-1 after fusion by weight and number of neighbours (`KS`)."""
 
         def step(top_labels, top_scores, labels, similarities, scores):
             head = self._head(top_labels, top_scores, labels, scores)
-            return fused_first(head, labels, similarities, ks=KS, weights=weights)
+            return fused_first(head, top_labels, labels, similarities, ks=KS, weights=weights)
 
         first = in_chunks(jax.jit(step), self.rows)
         return [[float((column == self.labels).mean()) for column in by_k.T] for by_k in np.moveaxis(first, 1, 0)]
@@ -292,7 +298,7 @@ def write_judgement(folder: Path, judgement: Judgement, said: dict[str, Any]) ->
     return figures
 
 
-def summary(figures: dict[str, Any]) -> list[str]:
+def neighbours_summary(figures: dict[str, Any]) -> str:
     """The figures in a few aligned lines."""
 
     def chosen(method: str) -> str:
@@ -308,4 +314,4 @@ def summary(figures: dict[str, Any]) -> list[str]:
     for where, row in figures["retrieval"].items():
         values = [f"{key.replace('_at_', '@')} {value:.4f}" for key, value in row.items() if "_at_" in key]
         lines.append(f"  {'in ' + where:>14}  {'  '.join(values)}")
-    return lines
+    return "\n".join(lines)

@@ -47,25 +47,30 @@ def open_data(config: ConfigDict, *, data_dir: str | None = None) -> tfds.core.D
     Raises:
         ValueError: it cannot be prepared, or is not the data of the run.
     """
+    builder = prepare_data(config, data_dir=data_dir, progress=jax.process_index() == 0)
+    fingerprint = data_fingerprint(builder)
+    if config.data.fingerprint not in (None, fingerprint):
+        raise ValueError(
+            f"{builder.data_dir} holds other data (fingerprint {fingerprint}) than the run was trained on "
+            f"({config.data.fingerprint}). Give the data_dir of that data."
+        )
+    return builder
+
+
+def prepare_data(config: ConfigDict, *, data_dir: str | None = None, progress: bool = True) -> tfds.core.DatasetBuilder:
+    """As `open_data`, for a process that leaves the devices alone; any fingerprint will do."""
     data = config.data
     data_dir = data_dir or data.data_dir
-    builder = prepare(
+    return prepare(
         data.name,
         config=data.config,
         data_dir=data_dir and local_folder(data_dir, setting="data.data_dir"),
         manual_dir=data.manual_dir and local_folder(data.manual_dir, setting="data.manual_dir"),
         leave_out_unreadable=data.leave_out_unreadable,
-        progress=jax.process_index() == 0,
+        progress=progress,
         # The fingerprint of a run says more, and costs nothing.
         check_source=not data.fingerprint,
     )
-    fingerprint = data_fingerprint(builder)
-    if data.fingerprint not in (None, fingerprint):
-        raise ValueError(
-            f"{builder.data_dir} holds other data (fingerprint {fingerprint}) than the run was trained on "
-            f"({data.fingerprint}). Give the data_dir of that data."
-        )
-    return builder
 
 
 def resolve(

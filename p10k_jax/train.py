@@ -22,10 +22,12 @@ from p10k_jax.config import (
     clear_errors,
     config_of_flags,
     define_config_flag,
+    flat,
     resume_config,
     run_program,
     write_workdir,
 )
+from p10k_jax.data.augment import Views
 from p10k_jax.data.batches import abstract_batch, check_divides, global_batches
 from p10k_jax.data.classes import Classes, classes_of, write_classes
 from p10k_jax.data.decode import DecodeReport
@@ -33,11 +35,14 @@ from p10k_jax.data.order import Order
 from p10k_jax.data.splits import Split, open_split
 from p10k_jax.evaluation.metrics import metrics
 from p10k_jax.facts import FILE as FACTS
-from p10k_jax.facts import facts, write_facts
+from p10k_jax.facts import facts, read_facts, write_facts
 from p10k_jax.models.cost import count_parameters
 from p10k_jax.models.registry import resolve as known_model
 from p10k_jax.reporting.meter import Meter
 from p10k_jax.reporting.progress import Console
+from p10k_jax.reporting.run_page import write_run_page
+from p10k_jax.reporting.trackers import check_trackers, open_trackers
+from p10k_jax.reporting.training_views import views_picture
 from p10k_jax.reporting.writers import MetricWriter
 from p10k_jax.training.checkpoint import Best, Checkpoints, abstract_state, has_checkpoint
 from p10k_jax.training.duration import run_steps, to_steps
@@ -64,7 +69,7 @@ class Run(NamedTuple):
     init: Callable[[], State]
     state: State
     order: Order
-    phases: list[tuple[int, jax.stages.Lowered]]
+    phases: list[tuple[int, Views, jax.stages.Lowered]]
     validate: setup.Evaluator | None
     summary: str
 
@@ -79,6 +84,7 @@ def plan(config: ConfigDict, workdir: Path) -> Run:
     given = as_plain(config)
     config = resume_config(config, workdir)
     known_model(config.model.name)
+    check_trackers(config.log.trackers)
     mesh = make_mesh(**config.mesh)
     check_divides(config.batch_size, batch_sharding(mesh), parts=config.optimizer.accumulate)
     builder = setup.open_data(config)
@@ -169,7 +175,7 @@ def plan(config: ConfigDict, workdir: Path) -> Run:
         init=init,
         state=state,
         order=recipe.order(config, builder, split, in_steps),
-        phases=[(phase.until, lowered(phase)) for phase in phases],
+        phases=[(phase.until, phase.views, lowered(phase)) for phase in phases],
         validate=validate,
         summary=(
             f"{split.dataset} {split.name}: {len(split):,} images, {split.num_classes:,} classes\n"
@@ -191,7 +197,7 @@ def train(run: Run, console: Console) -> State:
     if writes:
         write_workdir(workdir, as_plain(config), run.given)
         if not (workdir / FACTS).exists():
-            write_facts(workdir, run.facts())
+            write_facts(workdir, run.facts() | {"total_steps": run.total_steps})
             write_classes(workdir, run.classes())
     checkpoints = Checkpoints(workdir / "checkpoints", metric="top1")
     resumed_at = max(checkpoints.steps(), default=0)
@@ -210,7 +216,12 @@ def train(run: Run, console: Console) -> State:
         order=run.order,
         report=report,
     )
-    writer = MetricWriter(workdir, resumed_at=resumed_at) if writes else None
+    writer = None
+    if writes:
+        settings = {"project": config.log.project, "resumed_at": resumed_at, "say": console.say}
+        trackers = open_trackers(config.log.trackers, workdir, **settings)
+        writer = MetricWriter(workdir, resumed_at=resumed_at, trackers=trackers)
+        writer.settings(flat(as_plain(config)), read_facts(workdir))
     meter = Meter(
         console,
         writer,
@@ -223,11 +234,14 @@ def train(run: Run, console: Console) -> State:
     until = 0
     for step, batch in enumerate(meter.timed(batches), start=resumed_at + 1):
         while step > until:
-            until, lowered = next(phases)
+            until, views, lowered = next(phases)
             if step <= until:
                 meter.flush()
                 console.live("compiling the training step ...")
                 train_step = lowered.compile()
+                if writer and writer.shows_pictures:
+                    look = {"views": views, "statistics": setup.normalisation(config)}
+                    writer.picture(step, "training_views", views_picture(state["key"], step - 1, batch.device, **look))
                 meter.begin_window()
         with jax.transfer_guard("disallow"):
             state, step_metrics = train_step(state, batch.device)
@@ -239,6 +253,8 @@ def train(run: Run, console: Console) -> State:
             figures = metrics(table)
             best = max(filter(None, [best, Best(figures["top1"], step)]))
             meter.validated(step, config.eval.split, figures, best.value)
+            if writer:
+                write_run_page(workdir)
             checkpoints.save(state, step=step, metrics=figures)
         elif run.due("checkpoint", step):
             meter.flush()
@@ -248,11 +264,13 @@ def train(run: Run, console: Console) -> State:
     checkpoints.close()
     if writer:
         writer.close()
+        write_run_page(workdir)
     if report.counts.any():
         console.say(str(report))
     if best:
         console.say(f"{config.eval.split} top-1 {best.value:.4f} at step {best.step:,} of {run.total_steps:,}")
-    console.say(f"Everything lies in {workdir}: config.json, checkpoints/, metrics.jsonl, tensorboard/")
+    folders = "".join(f", {name}/" for name in config.log.trackers if (workdir / name).is_dir())
+    console.say(f"Everything lies in {workdir}: config.json, checkpoints/, metrics.jsonl{folders}, report.html")
     return state
 
 

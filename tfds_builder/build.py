@@ -1,6 +1,7 @@
 """Builds a dataset from the command line.
 
-python -m tfds_builder.build NAME --manual_dir=RAW --data_dir=OUT [--config=…] [--leave_out_unreadable] [--workers=N]
+python -m tfds_builder.build NAME --manual_dir=RAW --data_dir=OUT [--config=…] [--leave_out_unreadable]
+    [--workers=N] [--card=FILE.md]
 """
 
 import argparse
@@ -8,8 +9,9 @@ import resource
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
-from tfds_builder import BUILDERS, base_builder, prepare, raw, summary
+from tfds_builder import BUILDERS, base_builder, card, prepare, raw, summary
 from tfds_builder import config as config_lib
 
 BAD_INPUT, STOPPED = 2, 130  # exit statuses
@@ -38,6 +40,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--config", default="", help="original (default), 256, 384, 512, …; see below")
     add("--leave_out_unreadable", action="store_true", help="leave pictures that no decoder reads out and record them")
     add("--workers", type=_positive, metavar="N", help="threads (default: all available cores)")
+    add("--card", type=Path, metavar="FILE.md", help="write a dataset card there, also of what is prepared already")
     add("--no_progress", action="store_true", help="no progress bar")
     return parser.parse_args(arguments)
 
@@ -47,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = parse(arguments)
     start = time.monotonic()
     try:
+        if flags.card is not None and flags.card.is_dir():
+            raise IsADirectoryError(f"--card={flags.card} is a folder; give a file")
         builder = prepare.prepare(
             flags.name,
             config=flags.config,
@@ -56,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             progress=not flags.no_progress,
             workers=flags.workers,
         )
+        if flags.card is not None:
+            card.write_card(flags.card, builder)
     except _INPUT_ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT

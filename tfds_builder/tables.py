@@ -59,7 +59,7 @@ def read_picture_rows(file: str, data: bytes, *, is_test: bool = False, needs_gr
     columns = {"name": True, "class": True, **({"usage": False} if is_test else {"group": needs_group})}
     names, labels, groups, usages, lines = [], [], [], [], []
     first_line: dict[str, int] = {}
-    for line, row in _read(file, data, columns):
+    for line, row in read_columns(file, data, columns):
         name = row["name"]
         _check_file_name(file, line, name)
         if name in first_line:
@@ -84,7 +84,7 @@ def read_class_rows(file: str, data: bytes) -> ClassRows:
     """Reads the optional `class,class_name[,group,group_name]`."""
     rows: dict[int, tuple[str, int, str]] = {}
     columns = {"class": True, "class_name": True, "group": False, "group_name": False}
-    for line, row in _read(file, data, columns):
+    for line, row in read_columns(file, data, columns):
         label = _id(file, line, "class", row["class"])
         if label in rows:
             raise RawLayoutError(f"{file}, row {line}: class {label} is there twice. Take one row out.")
@@ -225,7 +225,7 @@ def _check_unique(file: str, what: str, names: Sequence[str]) -> None:
         seen[name] = position
 
 
-def _read(file: str, data: bytes, columns: dict[str, bool]) -> Iterator[tuple[int, dict[str, str | None]]]:
+def read_columns(file: str, data: bytes, columns: dict[str, bool]) -> Iterator[tuple[int, dict[str, str | None]]]:
     """Yields (row number, {column: text}) for the wanted columns {name: required}; absent optional ones are None."""
     try:
         text = data.decode("utf-8-sig")

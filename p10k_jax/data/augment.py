@@ -61,6 +61,12 @@ def normalise(images: Float[Array, "*b n n 3"], statistics: Normalisation) -> Fl
     return (images - mean) / std
 
 
+def denormalise(images: Float[Array, "*b n n 3"], statistics: Normalisation) -> UInt8[Array, "*b n n 3"]:
+    """Back to 0..255, rounded and clipped, to be looked at."""
+    mean, std = jnp.asarray(statistics.mean) * 255.0, jnp.asarray(statistics.std) * 255.0
+    return jnp.clip(jnp.round(images * std + mean), 0.0, 255.0).astype(jnp.uint8)
+
+
 # One key a row, so that a part of a batch has the same views as in the whole. Evaluation ignores the keys.
 Views = Callable[[PRNGKeyArray, UInt8[Array, "b s s 3"], Float[Array, " b"]], Float[Array, "b n n 3"]]
 
@@ -159,32 +165,44 @@ def mirrored(views: Views) -> Views:
 
 
 def evaluation_views(*, image_size: int, crop: float, statistics: Normalisation, pad: bool = False) -> Views:
-    """Deterministic views, the keys unused.
+    """`evaluation_crops`, normalised; deterministic, the keys unused."""
+    crops = evaluation_crops(image_size=image_size, crop=crop, mean=statistics.mean, pad=pad)
+
+    def views(keys, canvases, aspects):
+        del keys
+        return normalise(crops(canvases, aspects), statistics)
+
+    return views
+
+
+def evaluation_crops(
+    *, image_size: int, crop: float, mean: tuple[float, float, float], pad: bool = False
+) -> Callable[[UInt8[Array, "b s s 3"], Float[Array, " b"]], Float[Array, "b n n 3"]]:
+    """What the model is shown in evaluation, 0..255, not yet normalised.
 
     Args:
         image_size: Side of the view in pixels.
         crop: Side of the centred square as a fraction of the shorter side, in (0, 1]; 0 shows the whole picture,
             squashed to a square, so that nothing of a tall or wide product is cut away.
-        statistics: Normalisation.
+        mean: Of the channels, on the scale 0..1.
         pad: The square is centred in the smallest one that holds the picture, filled with the mean, and `crop` a
             fraction of that one's side; 0 shows the whole, undistorted.
+
+    Returns:
+        `(canvases, aspects) -> images`.
 
     Raises:
         ValueError: a crop outside 0..1.
     """
     if not 0 <= crop <= 1:
         raise ValueError(f"eval.crop={crop} is outside 0..1.")
-    mean = 255.0 * np.array(statistics.mean, np.float32)
+    fill = 255.0 * np.array(mean, np.float32)
 
     def view(canvas, aspect):
         if pad:
             box = centre_box(jnp.ones_like(aspect), fraction=crop or 1.0)
-            return crop_and_resize_padded(canvas, box, image_size, aspect=aspect, fill=mean)
+            return crop_and_resize_padded(canvas, box, image_size, aspect=aspect, fill=fill)
         box = centre_box(aspect, fraction=crop) if crop else jnp.array([0.0, 0.0, 1.0, 1.0])
         return crop_and_resize(canvas, box, image_size)
 
-    def views(keys, canvases, aspects):
-        del keys
-        return normalise(jax.vmap(view)(canvases, aspects), statistics)
-
-    return views
+    return jax.vmap(view)

@@ -4,9 +4,9 @@ With it a workdir can name what it predicts and tell head from tail without the 
 """
 
 import csv
+import dataclasses
 import io
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -19,7 +19,8 @@ FILE = "classes.csv"
 _COLUMNS = ("label", "name", "group", "group_name", "train_images")
 
 
-class Classes(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Classes:
     """The classes of a dataset, by label.
 
     Attributes:
@@ -57,8 +58,10 @@ def write_classes(folder: Path, classes: Classes) -> None:
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(_COLUMNS)
-    counts = classes.train_images if classes.train_images is not None else [""] * len(classes)
-    rows.writerows(zip(range(len(classes)), classes.names, classes.groups, classes.group_names, counts, strict=True))
+    counts = classes.train_images if classes.train_images is not None else [""] * len(classes.names)
+    rows.writerows(
+        zip(range(len(classes.names)), classes.names, classes.groups, classes.group_names, counts, strict=True)
+    )
     write_text(folder / FILE, text.getvalue())
 
 

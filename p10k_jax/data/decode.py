@@ -30,16 +30,26 @@ def decode_canvas(data: bytes, canvas: np.ndarray) -> tuple[float, int]:
     Returns:
         The upright picture's width divided by its height (1.0 if unreadable), and the index into `RUNGS`.
     """
-    side = canvas.shape[0]
     try:
-        # The aspect ratio comes from the header: decoding at k/8 of the size rounds both sides up.
-        height, width = pictures.inspect(data).upright_shape
-        image, rung = pictures.decode(data, min_height=side, min_width=side)
+        return decode_readable(data, canvas)
     except pictures.UnreadablePictureError:
-        canvas[:] = GREY
-        return 1.0, RUNGS.index(UNREADABLE)
+        return grey_canvas(canvas)
+
+
+def decode_readable(data: bytes, canvas: np.ndarray) -> tuple[float, int]:
+    """As `decode_canvas`, but raises `UnreadablePictureError`, which says why, and then leaves `canvas` as it was."""
+    side = canvas.shape[0]
+    # The aspect ratio comes from the header: decoding at k/8 of the size rounds both sides up.
+    height, width = pictures.inspect(data).upright_shape
+    image, rung = pictures.decode(data, min_height=side, min_width=side)
     canvas[:] = pictures.resize_fast(image, side, side)
     return width / height, RUNGS.index(rung)
+
+
+def grey_canvas(canvas: np.ndarray) -> tuple[float, int]:
+    """What stands in for an unreadable picture: as `decode_canvas` of one."""
+    canvas[:] = GREY
+    return 1.0, RUNGS.index(UNREADABLE)
 
 
 @dataclasses.dataclass

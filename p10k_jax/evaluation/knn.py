@@ -1,6 +1,6 @@
 """Classes from embeddings alone: votes of the nearest neighbours, prototypes, and their fusion with the head.
 
-All give float32[b, c] of probabilities. Of classes with the same, the one with the lower label counts as first.
+All give float32[b, c] of probabilities.
 """
 
 from collections.abc import Sequence
@@ -80,12 +80,12 @@ def known_probabilities(
 ) -> Float[Array, "b c"]:
     """What fusion needs of the head's probabilities: the first t, those of the neighbours' classes, and 0 for the rest.
 
-    The first t classes after fusion with the votes of these neighbours are those of the whole probabilities. A class
-    outside has no vote and at least t classes before it: fusion multiplies its probability and theirs by the same
-    number, and adds nothing to its.
+    The first t classes after fusion with the votes of these neighbours, by `fused_top`, are those of the whole
+    probabilities. A class outside has no vote and the head's first t before it: fusion multiplies its probability and
+    theirs by the same number, adds nothing to its, and of equals the head's order holds.
 
     Args:
-        top_labels, top_scores: The head's first t, of equals the lower label first.
+        top_labels, top_scores: The head's first t, best first.
         labels, scores: The neighbours' classes, -1 where there is none, and the head's probabilities of them.
         num_classes: c.
     """
@@ -98,19 +98,50 @@ def fuse(head: Float[Array, "b c"], vote: Float[Array, "b c"], weight: Float[Arr
     return (1 - weight) * head + weight * vote
 
 
+def fused_top(
+    fused: Float[Array, "b c"], top_labels: Int[Array, "b t"], k: int
+) -> tuple[Int[Array, "b k"], Float[Array, "b k"]]:
+    """The first k classes after fusion with a weight below 1, and what they have.
+
+    Of equals the head's first t come first, in its order, for it ranks by logits, also where probabilities are 0 in
+    float32; then the lower labels.
+    """
+    kept = jnp.take_along_axis(fused, top_labels, axis=1)
+    scores, places = jax.lax.top_k(jnp.concatenate([kept, fused + _apart(top_labels, fused.shape[1])], axis=1), k)
+    t = top_labels.shape[1]
+    return jnp.where(
+        places < t, jnp.take_along_axis(top_labels, jnp.minimum(places, t - 1), axis=1), places - t
+    ), scores
+
+
+def _apart(top_labels: Int[Array, "b t"], num_classes: int) -> Float[Array, "b c"]:
+    return _at_classes(top_labels, num_classes).set(-jnp.inf)
+
+
 def fused_first(
     head: Float[Array, "b c"],
+    top_labels: Int[Array, "b t"],
     labels: Int[Array, "b k"],
     similarities: Float[Array, "b k"],
     *,
     ks: Sequence[int],
     weights: Sequence[float],
 ) -> Int[Array, "b w n"]:
-    """The first class after fusion, for each weight and each of n numbers of neighbours."""
+    """The first class after fusion, for each weight and each of n numbers of neighbours; with weight 1 by the votes
+    alone, of equals the lower label, and else by `fused_top`."""
+    apart = _apart(top_labels, head.shape[1])
 
     def first(k: int) -> Int[Array, "w b"]:
         vote = votes(labels[:, :k], similarities[:, :k], num_classes=head.shape[1])
-        return jax.lax.map(lambda weight: fuse(head, vote, weight).argmax(axis=1), jnp.asarray(weights, jnp.float32))
+
+        def at(weight):
+            fused = fuse(head, vote, weight)
+            kept, others = jnp.take_along_axis(fused, top_labels, axis=1), fused + apart
+            of_head = jnp.take_along_axis(top_labels, kept.argmax(axis=1)[:, None], axis=1)[:, 0]
+            ranked = jnp.where(kept.max(axis=1) >= others.max(axis=1), of_head, others.argmax(axis=1))
+            return jnp.where(weight < 1, ranked, vote.argmax(axis=1))
+
+        return jax.lax.map(at, jnp.asarray(weights, jnp.float32))
 
     return jnp.stack([first(k).T for k in ks], axis=2)
 

@@ -1,7 +1,8 @@
-"""A table of predictions to figures; nothing else in the package computes accuracy."""
+"""The few figures that training watches, out of a table of predictions; `figures` has them and all the others."""
 
 import numpy as np
 import pyarrow as pa
+from jaxtyping import Bool
 
 
 def metrics(table: pa.Table) -> dict[str, float | int]:
@@ -16,16 +17,16 @@ def metrics(table: pa.Table) -> dict[str, float | int]:
     """
     if table.num_rows == 0:
         raise ValueError("A predictions table without rows has no accuracy.")
-    labels = table["label"].to_numpy()
-    ranked = np.stack(table["top5_labels"].to_pylist())
-    first = ranked[:, 0] == labels
-    figures = {
-        "count": table.num_rows,
-        "top1": float(first.mean()),
-        "top5": float((ranked == labels[:, None]).any(axis=1).mean()),
-    }
+    ranked = hits(table)
+    first = ranked[:, 0]
+    figures = {"count": table.num_rows, "top1": float(first.mean()), "top5": float(ranked.any(axis=1).mean())}
     usages = np.array(table["usage"].to_pylist())
     for usage in sorted(set(usages) - {""}):
         figures[f"top1_{usage}"] = float(first[usages == usage].mean())
         figures[f"count_{usage}"] = int((usages == usage).sum())
     return figures
+
+
+def hits(table: pa.Table) -> Bool[np.ndarray, "n k"]:
+    """Which of the k = min(5, number of classes) predictions of each row, best first, is its label."""
+    return np.stack(table["top5_labels"].to_pylist()) == table["label"].to_numpy()[:, None]

@@ -1,8 +1,9 @@
 """A split to a table of predictions: one row an image, every image exactly once, on any number of hosts and devices."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jax.experimental import multihost_utils
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from p10k_jax.data.augment import Views
 from p10k_jax.data.batches import Batch, HostBatch, Loaded
-from p10k_jax.evaluation.metrics import metrics
 from p10k_jax.evaluation.neighbours import Gallery, search
-from p10k_jax.files import write_json
 from p10k_jax.models.functional import Model, Tree
 from p10k_jax.models.heads import unit
 
@@ -59,28 +58,40 @@ def make_predict_step(
 
     def predict_step(params: Tree, batch_stats: Tree, batch: Batch, *, gallery: Gallery | None = None):
         unused_keys = jax.random.split(jax.random.key(0), len(batch["image"]))
-        probabilities, embeddings = [], []
+        logits, embeddings = [], []
         for view in views:
             outputs, _ = model.apply(params, batch_stats, view(unused_keys, batch["image"], batch["aspect"]))
-            probabilities.append(jax.nn.softmax(outputs.logits[:, :num_classes]))
+            logits.append(outputs.logits[:, :num_classes])
             embeddings.append(unit(outputs.embedding) if len(views) > 1 else outputs.embedding)
-        probability, embedding = _mean(probabilities), _mean(embeddings)
-        scores, labels = jax.lax.top_k(probability, min(TOP, num_classes))
+        averaged = logits_of_mean(logits)
+        embedding = embeddings[0] if len(views) == 1 else sum(embeddings) / len(views)
+        labels, scores = top_classes(averaged, num_classes)
         rows = {key: batch[key] for key in ("index", "label", "group", "mask")}
-        rows |= {"top_labels": labels.astype(jnp.int32), "top_scores": scores}
+        rows |= {"top_labels": labels, "top_scores": scores}
         if embed:
             rows["embedding"] = embedding
         if neighbours:
             places, similarities = search(embedding, gallery, neighbours)
-            of_class = jnp.take_along_axis(probability, gallery.labels[places], axis=1)
+            of_class = jnp.take_along_axis(jax.nn.softmax(averaged), gallery.labels[places], axis=1)
             rows |= {"neighbours": places, "similarities": similarities, "neighbour_scores": of_class}
         return rows
 
     return predict_step
 
 
-def _mean(arrays: list[Array]) -> Array:
-    return arrays[0] if len(arrays) == 1 else sum(arrays[1:], arrays[0]) / len(arrays)
+def top_classes(logits: Float[Array, "b c"], num_classes: int) -> tuple[Int[Array, "b k"], Float[Array, "b k"]]:
+    """The k = min(5, `num_classes`) likeliest of the first `num_classes` classes and their softmax, descending."""
+    # Ranked by the logits: of a sure model many probabilities are 0 in float32.
+    _, labels = jax.lax.top_k(logits[:, :num_classes], min(TOP, num_classes))
+    scores = jnp.take_along_axis(jax.nn.softmax(logits[:, :num_classes]), labels, axis=1)
+    return labels.astype(jnp.int32), scores
+
+
+def logits_of_mean(logits: Sequence[Float[Array, "b c"]]) -> Float[Array, "b c"]:
+    """Logits whose softmax is the mean of theirs, so that classes rank where probabilities are 0 in float32 too."""
+    if len(logits) == 1:
+        return logits[0]
+    return jax.nn.logsumexp(jnp.stack([jax.nn.log_softmax(one) for one in logits]), axis=0) - math.log(len(logits))
 
 
 class Predictions(NamedTuple):
@@ -142,8 +153,9 @@ def _place(rows: dict[str, np.ndarray], columns: dict[str, np.ndarray], seen: np
     np.add.at(seen, index, 1)
     for key, values in rows.items():
         if key not in ("index", "mask"):
-            column = columns.setdefault(key, np.empty((len(seen), *values.shape[1:]), values.dtype))
-            column[index] = values[real]
+            if key not in columns:
+                columns[key] = np.empty((len(seen), *values.shape[1:]), values.dtype)
+            columns[key][index] = values[real]
 
 
 def _table(columns: dict[str, np.ndarray], names: np.ndarray, usages: np.ndarray) -> pa.Table:
@@ -200,52 +212,8 @@ def gather_hosts(local: HostBatch) -> list[HostBatch]:
     return hosts
 
 
-def write_table(path: Path, table: pa.Table, said: Mapping[str, Any], **how) -> None:
-    """Writes Parquet whole or not at all, `said` in the schema's metadata; `how` goes to Parquet's writer."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".incomplete")
-    metadata = {key: str(value) for key, value in said.items()}
-    pq.write_table(table.replace_schema_metadata(metadata), temporary, **how)
-    temporary.replace(path)
-
-
-def write_embeddings(path: Path, predictions: Predictions, said: Mapping[str, Any]) -> None:
-    """Writes `name string, embedding fixed_size_list<float32>[d]` in the table's order, as Parquet, uncompressed.
-
-    Parquet, because a vector then never parts from its name, as it can from rows of an `.npy`; nothing is unpickled,
-    and pyarrow, Polars and DuckDB read it. Floats hardly compress: without trying, 200,000 vectors of width 768
-    (0.6 GB) are written in about a second.
-    """
-    vectors = predictions.more["embedding"]
-    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
-    table = pa.table({"name": predictions.table["name"], "embedding": column})
-    write_table(path, table, said, compression="none", use_dictionary=False, write_statistics=False)
-
-
-def read_embeddings(path: Path) -> tuple[list[str], Float[np.ndarray, "n d"]]:
-    """Names and vectors as `write_embeddings` wrote them. Raises ValueError if the columns are not those."""
-    table = pq.read_table(path)
-    if table.schema.names != ["name", "embedding"]:
-        raise ValueError(f"{path} has columns {table.schema.names}, embeddings have ['name', 'embedding'].")
-    column = table["embedding"].combine_chunks()
-    return table["name"].to_pylist(), column.flatten().to_numpy().reshape(len(column), -1)
-
-
-def write_evaluation(folder: Path, table: pa.Table, *, step: int, **settings: Any) -> dict[str, float | int]:
-    """Writes `predictions.parquet` and `metrics.json`, each whole or not at all, and returns the figures.
-
-    Both say the checkpoint's step and with which settings it was evaluated: the table in its schema's metadata, the
-    figures beside the others.
-    """
-    said = {"step": step} | settings
-    write_table(folder / "predictions.parquet", table, said)
-    figures = metrics(table) | said
-    write_json(folder / "metrics.json", figures)
-    return figures
-
-
 def read_predictions(path: Path) -> pa.Table:
-    """Reads what `write_evaluation` wrote. Raises ValueError if the columns are not a predictions table's."""
+    """Reads a `predictions.parquet`. Raises ValueError if the columns are not a predictions table's."""
     table = pq.read_table(path)
     if table.schema.names != SCHEMA.names:
         raise ValueError(f"{path} has columns {table.schema.names}, a predictions table has {SCHEMA.names}.")

@@ -1,1 +1,1 @@
-"""Reports: metric writers and the progress line."""
+"""Reports: metric writers, trackers, pages and the progress line."""

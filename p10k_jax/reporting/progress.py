@@ -21,11 +21,12 @@ class Console:
     """Prints on process 0 and is silent elsewhere.
 
     On a terminal the live line is rewritten in place; into a file or a pipe it is written every `quiet_seconds`.
+    `alone` says that this is the only process, where asking JAX would take the accelerator from a child.
     """
 
-    def __init__(self, stream: TextIO | None = None, *, quiet_seconds: float = 15.0):
+    def __init__(self, stream: TextIO | None = None, *, quiet_seconds: float = 15.0, alone: bool = False):
         self._stream = stream or sys.stderr
-        self._speaks = jax.process_index() == 0
+        self._speaks = alone or jax.process_index() == 0
         self._live = self._stream.isatty()
         self._quiet_seconds = quiet_seconds
         self._last_live = 0.0

@@ -1,35 +1,35 @@
-"""Where figures of a run go: one JSON object a line, and TensorBoard."""
+"""Where figures of a run go: one JSON object a line, always, and the trackers."""
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from tensorboardX import SummaryWriter
+import numpy as np
+from jaxtyping import UInt8
 
 from p10k_jax.files import write_text
+from p10k_jax.reporting.trackers import Tracker
 
 
 class MetricWriter:
-    """Writes `metrics.jsonl` and `tensorboard/` in a workdir.
+    """Writes `metrics.jsonl` in a workdir, and hands on to trackers.
 
     Args:
         workdir: Made if need be.
         resumed_at: Step that the run starts from. What an earlier process wrote for later steps is dropped, for those
             steps are run again: every step stands in the file once.
+        trackers: Opened; closed with the file.
     """
 
-    def __init__(self, workdir: Path, *, resumed_at: int):
+    def __init__(self, workdir: Path, *, resumed_at: int, trackers: Sequence[Tracker] = ()):
+        self._trackers = tuple(trackers)
         self._path = Path(workdir) / "metrics.jsonl"
         rows = [row for row in read_metrics(self._path) if row["step"] <= resumed_at]
         write_text(self._path, "".join(json.dumps(row) + "\n" for row in rows))
         self._file = self._path.open("a")
         self._before, self._started = max((row.get("seconds", 0.0) for row in rows), default=0.0), time.monotonic()
-        folder = str(Path(workdir) / "tensorboard")
-        # The suffix keeps the files of two processes apart that start within one second.
-        self._tensorboard = SummaryWriter(
-            folder, purge_step=resumed_at + 1 if resumed_at else None, filename_suffix=f".from{resumed_at}"
-        )
 
     def write(self, step: int, figures: Mapping[str, float | int]) -> None:
         """Appends one row: `step`, `time` (seconds since 1970), `seconds` that the run has taken so far, over all
@@ -38,13 +38,29 @@ class MetricWriter:
         row = {"step": step, "time": round(time.time(), 3), "seconds": round(seconds, 3)} | dict(figures)
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
-        for key, value in figures.items():
-            self._tensorboard.add_scalar(key, value, step)
+        for tracker in self._trackers:
+            tracker.figures(step, dict(figures))
+
+    def settings(self, config: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+        """Hands the flat config and the facts of `run.json` to the trackers; the workdir has files for them."""
+        for tracker in self._trackers:
+            tracker.settings(config, facts)
+
+    def picture(self, step: int, name: str, image: UInt8[np.ndarray, "h w 3"]) -> None:
+        """Hands a picture to the trackers."""
+        for tracker in self._trackers:
+            tracker.picture(step, name, image)
+
+    @property
+    def shows_pictures(self) -> bool:
+        """Whether anybody takes them."""
+        return bool(self._trackers)
 
     def close(self) -> None:
-        """Flushes and closes both."""
+        """Flushes and closes all."""
         self._file.close()
-        self._tensorboard.close()
+        for tracker in self._trackers:
+            tracker.close()
 
 
 def read_metrics(path: Path) -> list[dict]:

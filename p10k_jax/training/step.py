@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, UInt32
 
 from p10k_jax.data.augment import Views
 from p10k_jax.models.functional import Model, Tree
@@ -22,6 +22,20 @@ Mixing = Callable[
     [PRNGKeyArray, Float[Array, "b n n 3"]],
     tuple[Float[Array, "b n n 3"], Int[Array, " b"], Float[Array, " b"]],
 ]
+
+
+def step_keys(
+    key: UInt32[Array, "2"], step: Int[Array, ""] | int, batch_size: int
+) -> tuple[PRNGKeyArray, Key[Array, " b"]]:
+    """The key of a step, and those of its rows, which the views draw from.
+
+    Args:
+        key: The state's.
+        step: Number of steps done before.
+        batch_size: Global.
+    """
+    step_key = jax.random.fold_in(jax.random.wrap_key_data(key, impl="threefry2x32"), step)
+    return step_key, jax.random.split(step_key, batch_size)
 
 
 def make_train_step(
@@ -82,9 +96,8 @@ def make_train_step(
         return losses.mean(), (accuracy, batch_stats)
 
     def train_step(state: State, batch: dict[str, Array]) -> tuple[State, Metrics]:
-        step_key = jax.random.fold_in(jax.random.wrap_key_data(state["key"], impl="threefry2x32"), state["step"])
         rows = {name: batch[name] for name in ("image", "aspect", "label", "group")}
-        rows["key"] = jax.random.split(step_key, len(batch["label"]))
+        step_key, rows["key"] = step_keys(state["key"], state["step"], len(batch["label"]))
         loss, accuracy, batch_stats, gradients = _over_parts(part_loss, state, rows, step_key, accumulate)
         updates, opt_state = optimizer.update(gradients, state["opt_state"], state["params"])
         params = optax.apply_updates(state["params"], updates)

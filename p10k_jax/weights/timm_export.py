@@ -74,6 +74,26 @@ def _argument(key: str, value: Any) -> dict[str, Any]:
     return {_ARGUMENTS[key]: value}
 
 
+def options_of_timm(arguments: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Our options out of the arguments that `timm_model` gave; `img_size` becomes `image_size`.
+
+    Raises:
+        ValueError: an argument that `timm_model` never gives; `where` names the file.
+    """
+    ours = {theirs: option for option, theirs in _ARGUMENTS.items()} | {"img_size": "image_size"}
+    options = {}
+    for key, value in arguments.items():
+        if key == "no_embed_class":
+            options["embed_prefix"] = not value
+        elif key == "pos_embed":
+            options["positions"] = value
+        elif key in ours:
+            options[ours[key]] = 0.0 if key == "init_values" and value is None else value
+        else:
+            raise ValueError(f"{where}: model_args.{key}={value!r} is none that p10k_jax.export writes.")
+    return options
+
+
 def timm_tensors(params: Tree, batch_stats: Tree, head: HeadSettings) -> tuple[dict[str, np.ndarray], str]:
     """The state dict, with neck and head folded into the one linear layer that timm has.
 

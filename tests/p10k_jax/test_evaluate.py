@@ -1,16 +1,19 @@
 """The figures that evaluation reports, against scikit-learn; exact counts on any batch size and mesh."""
 
+import io
 import json
 
 import jax
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, top_k_accuracy_score
+from sklearn.metrics import accuracy_score, recall_score, top_k_accuracy_score
 
 from p10k_jax import setup
+from p10k_jax.data.classes import read_classes
 from p10k_jax.data.splits import open_split
 from p10k_jax.evaluate import evaluate
 from p10k_jax.evaluate import plan as plan_evaluation
+from p10k_jax.evaluation.figures import figures as figures_of
 from p10k_jax.evaluation.predictions import SCHEMA, read_predictions
 from p10k_jax.reporting.progress import Console
 from p10k_jax.train import plan, train
@@ -48,9 +51,28 @@ def test_metrics_equal_scikit_learn_to_the_last_digit(workdir, split):
         assert figures[f"top1_{usage}"] == accuracy_score(labels[here], ranked[here, 0])
         assert figures[f"count_{usage}"] == here.sum()
     assert ("top1_public" in figures) == (split == "test")
+    recall = recall_score(labels, ranked[:, 0], labels=np.unique(labels), average="macro", zero_division=0)
+    assert figures["mean_per_class"] == pytest.approx(recall, rel=1e-12)
+    low, high = figures["intervals"]["top1"]
+    assert 0 <= low <= figures["top1"] <= high <= 1
     ordered = np.array(frame["top5_scores"])
     assert (np.diff(ordered, axis=1) <= 0).all()
     assert (ordered.sum(axis=1) <= 1 + 1e-6).all()
+
+
+def test_a_workdir_is_enough_to_compute_the_figures_again(workdir):
+    """Also one that an earlier version left without `classes.csv`."""
+    written = (workdir / "classes.csv").read_text()
+    (workdir / "classes.csv").unlink()
+    said = io.StringIO()
+    returned = evaluate(plan_evaluation(workdir, "test", "last"), Console(said))
+    assert (workdir / "classes.csv").read_text() == written
+    folder = workdir / "eval" / "test"
+    figures = json.loads((folder / "metrics.json").read_text())
+    again = figures_of(read_predictions(folder / "predictions.parquet"), read_classes(workdir))
+    assert figures == returned == again | {"step": 30, "image_size": 32, "crop": figures["crop"]}
+    assert figures["confusions"][0]["label_name"] in read_classes(workdir).names
+    assert f"top-1              {figures['top1']:.4f}" in said.getvalue()
 
 
 def test_predictions_do_not_depend_on_batch_size_or_devices(workdir, tiny_data):

@@ -21,7 +21,7 @@ from p10k_jax.train import plan, train
 from p10k_jax.weights.files import read_weights
 from p10k_jax.weights.fit import fit_tensors
 from p10k_jax.weights.state_dict import to_timm
-from p10k_jax.weights.timm_export import timm_model, timm_tensors
+from p10k_jax.weights.timm_export import options_of_timm, timm_model, timm_tensors
 from tests.runs import start, tiny_config
 
 PICTURES = np.random.RandomState(0).randint(0, 256, (3, 32, 32, 3)).astype(np.uint8)
@@ -108,9 +108,9 @@ def test_linear_head_on_a_neck_keeps_its_logits(name, options):
 
 def test_the_program_runs_without_this_package(odd_run, tmp_path):
     export_jax(odd_run, tmp_path)
-    np.save(tmp_path / "x.npy", PICTURES)
+    np.save(tmp_path / "x.npy", PICTURES.astype(np.float32))
     usage = (tmp_path / "README.md").read_text().split("```python\n")[1].split("```")[0]
-    script = usage.replace("numpy.zeros((8, 32, 32, 3), numpy.uint8)", 'numpy.load("x.npy")')
+    script = usage.replace("numpy.zeros((8, 32, 32, 3), numpy.float32)", 'numpy.load("x.npy")')
     script += (
         '\nnumpy.savez("y.npz", **outputs)\nimport sys\nassert not [m for m in sys.modules if m.startswith("p10k_jax")]'
     )
@@ -138,6 +138,30 @@ def test_models_in_timms_terms(name, options, architecture, arguments):
 
 
 @pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("vit-Ti/8", {"depth": 2, "layer_scale": 0.1, "registers": 2, "qk_norm": True, "activation": "gelu_tanh"}),
+        ("vit-S/16", {"depth": 1, "pool": "avg", "class_token": False, "positions": "none", "layer_scale": 0.0}),
+        ("vit-S/16", {"depth": 1, "registers": 4, "embed_prefix": False, "pool": "map", "qkv_bias": False}),
+        ("vit_small_patch14_dinov2", {"depth": 1, "layer_scale": 0.0}),
+        ("eva02_tiny_patch14_224", {}),
+        ("resnet-18", {}),
+        ("bit-50x1", {}),
+    ],
+)
+def test_what_timm_is_told_comes_back_as_the_same_model(name, options):
+    architecture, arguments = timm_model(name, options, 112)
+    back = create(architecture, num_classes=3, **{"image_size": 112} | options_of_timm(arguments, "here"))
+    there = create(name, num_classes=3, image_size=112, **options)
+    images = jax.ShapeDtypeStruct((2, 112, 112, 3), jnp.float32)
+    shapes = [jax.eval_shape(model.init, jax.random.key(0)) for model in (there, back)]
+    assert shapes[0] == shapes[1]
+    # The same program, with whatever has no parameters: activation, pooling, number of heads.
+    programs = [str(jax.make_jaxpr(lambda *a, m=m: m.apply(*a)[0].logits)(*shapes[0], images)) for m in (there, back)]
+    assert programs[0] == programs[1]
+
+
+@pytest.mark.parametrize(
     ("name", "options", "message"),
     [
         ("vit-S/16", {"pool": "gem"}, r"no argument for model\.options\.pool='gem'; --format=jax has all"),
@@ -161,7 +185,7 @@ def test_command_line(finished, tmp_path):
     for more, code, message in (
         (["--format=onnx"], 2, "--format='onnx' is unknown; known: timm, jax."),
         ([], 0, "timm.create_model("),
-        ([], 2, "holds config.json, model.safetensors; give an empty folder."),
+        ([], 2, "holds README.md, classes.csv, config.json; give an empty folder."),
     ):
         process = start("export", [*arguments, *more])
         output, _ = process.communicate(timeout=300)

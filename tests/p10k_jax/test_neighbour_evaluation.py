@@ -13,8 +13,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from p10k_jax import setup
 from p10k_jax.config import read_workdir
 from p10k_jax.evaluate import _numbers, evaluate, plan
+from p10k_jax.evaluation.files import read_embeddings
 from p10k_jax.evaluation.metrics import metrics
-from p10k_jax.evaluation.predictions import make_predict_step, read_embeddings, read_predictions
+from p10k_jax.evaluation.predictions import make_predict_step, read_predictions
 from p10k_jax.models.functional import Model
 from p10k_jax.models.heads import Outputs
 from p10k_jax.reporting.progress import Console

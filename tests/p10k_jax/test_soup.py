@@ -79,7 +79,7 @@ def test_refusals(finished, two, tiny_data, tmp_path):
         plan(two[:1], tmp_path / "soup", "greedy")
     with pytest.raises(ValueError, match=r"--method='mean' is unknown; known: greedy, uniform"):
         plan(two, tmp_path / "soup", "mean")
-    with pytest.raises(ValueError, match=r"holds checkpoints, config\.json"):
+    with pytest.raises(ValueError, match=r"holds checkpoints, classes\.csv, config\.json"):
         plan(two, two[0], "greedy")
     with pytest.raises(ValueError, match="started from chance"):
         plan([finished[0], two[0]], tmp_path / "soup", "greedy")

@@ -30,12 +30,13 @@ def test_what_a_run_leaves(finished):
         "classes.csv",
         "config.json",
         "metrics.jsonl",
+        "report.html",
         "run.json",
         "tensorboard",
     ]
     told = read_facts(workdir)
     assert told["parameters"] == sum(leaf.size for leaf in jax.tree.leaves(state["params"]))
-    assert (told["devices"], told["hosts"], told["image_size"]) == (8, 1, 32)
+    assert (told["devices"], told["hosts"], told["image_size"], told["total_steps"]) == (8, 1, 32, 30)
     assert told["versions"]["jax"] == jax.__version__
     config = read_workdir(workdir)
     assert (config.model.name, config.model.num_classes, config.duration.steps) == ("vit-Ti/8", 6, 30)
@@ -305,7 +306,7 @@ FULL = {
 
 def test_the_full_recipe_runs_and_resumes_bitwise_in_any_phase(tiny_data, tmp_path):
     run = plan(tiny_config(tiny_data, **FULL), tmp_path / "undisturbed")
-    assert [until for until, _ in run.phases] == [6, 9, 12]
+    assert [until for until, *_ in run.phases] == [6, 9, 12]
     assert "up to step 6: 16 pixels\n  up to step 9: 32 pixels\n  up to step 12: 32 pixels, plain" in run.summary
     assert run.config.model.num_groups > 1
     expected = jax.device_get(train(run, Console()))

@@ -1,21 +1,11 @@
-import json
-
 import jax
 import numpy as np
-import pyarrow as pa
 import pytest
 from sklearn.metrics import accuracy_score
 
 from p10k_jax.evaluation import predictions
 from p10k_jax.evaluation.metrics import metrics
-
-
-def table(labels, ranked, usages):
-    n = len(labels)
-    columns = [[f"{i}.jpg" for i in range(n)], labels, [0] * n, usages, ranked, [[0.5] * len(ranked[0])] * n]
-    return pa.table(
-        [pa.array(c, f.type) for c, f in zip(columns, predictions.SCHEMA, strict=True)], schema=predictions.SCHEMA
-    )
+from tests.tables import table
 
 
 def test_equals_scikit_learn_on_random_tables():
@@ -90,15 +80,13 @@ def test_texts_cross_hosts_unharmed(monkeypatch):
         assert host[key].tolist() == local[key].tolist()
 
 
-def test_file_round_trip(tmp_path):
-    folder = tmp_path / "eval" / "test"
-    path = folder / "predictions.parquet"
-    written = table([0, 1], [[0, 1], [1, 0]], ["public", "private"])
-    figures = predictions.write_evaluation(folder, written, step=7, crop=0.5)
-    assert json.loads((folder / "metrics.json").read_text()) == figures == metrics(written) | {"step": 7, "crop": 0.5}
-    assert predictions.read_predictions(path).equals(written)
-    assert predictions.read_predictions(path).schema.metadata == {b"step": b"7", b"crop": b"0.5"}
-    assert sorted(p.name for p in folder.iterdir()) == ["metrics.json", "predictions.parquet"]
-    pa.parquet.write_table(pa.table({"name": ["a"]}), path)
-    with pytest.raises(ValueError, match=r"has columns \['name'\]"):
-        predictions.read_predictions(path)
+def test_logits_of_the_mean_give_the_mean_and_rank_what_float32_cannot():
+    views = np.array([[[3.0, 1.0, -2.0]], [[0.0, 2.0, 1.0]]], np.float32)
+    soft = np.exp(views) / np.exp(views).sum(axis=2, keepdims=True)
+    found = np.asarray(predictions.logits_of_mean(list(views)))
+    np.testing.assert_allclose(np.exp(found), soft.mean(axis=0), rtol=1e-5)
+    np.testing.assert_array_equal(predictions.logits_of_mean([views[0]]), views[0])
+    sure = np.array([[0.0, 500.0, 200.0, 300.0]], np.float32)
+    labels, scores = predictions.top_classes(predictions.logits_of_mean([jax.numpy.asarray(sure)] * 2), 4)
+    assert np.asarray(labels).tolist() == [[1, 3, 2, 0]]
+    assert np.asarray(scores).tolist() == [[1, 0, 0, 0]]
