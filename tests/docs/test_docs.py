@@ -7,10 +7,12 @@ import importlib.util
 import io
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from absl import flags
 
 from configs import common, resnet, vit
@@ -194,3 +196,15 @@ def test_a_broken_link_is_seen():
     assert broken_links(readme, text)[:1] == ["docs/nothing.md"]
     assert {"#none", "docs/none.svg"} < set(broken_links(readme, text))
     assert anchors("## Like `this`, and that\n") == {"like-this-and-that"}
+
+
+def test_the_citation_is_of_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+    assert citation["cff-version"] == "1.2.0"
+    assert {"title", "message", "authors"} <= citation.keys()
+    (paper,) = citation["references"]
+    bib = (ROOT / "tfds_builder/products10k/CITATIONS.bib").read_text()
+    assert paper["title"] in bib
+    assert " and ".join(f"{one['family-names']}, {one['given-names']}" for one in paper["authors"]) in bib
