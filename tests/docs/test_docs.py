@@ -21,7 +21,6 @@ from p10k_jax.config import config_of_arguments, flat
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("C*.md"), *(ROOT / "docs").glob("*.md")])
 OURS = ("p10k_jax", "tfds_builder")
-MADE_LATER = {"docs/report.png"}  # a picture of a run
 
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
@@ -43,8 +42,6 @@ def broken_links(page: Path, text: str) -> list[str]:
             continue
         name, _, anchor = target.partition("#")
         file = page.parent / name if name else page
-        if str(file.resolve().relative_to(ROOT)) in MADE_LATER:
-            continue
         if not file.exists() or (anchor and anchor not in anchors(file.read_text())):
             broken.append(target)
     return broken
@@ -155,7 +152,7 @@ def test_settings_in_the_text_are_settings(page):
 def test_files_and_modules_in_the_text_exist(page):
     text = page.read_text()
     paths = re.findall(r"(?<![\w/.])((?:configs|p10k_jax|tfds_builder|tests|docs)/[\w/.-]*[\w/])", text)
-    missing = [path for path in paths if path not in MADE_LATER and not any(ROOT.glob(path.rstrip("/")))]
+    missing = [path for path in paths if not any(ROOT.glob(path.rstrip("/")))]
     modules = re.findall(r"(?<![\w/.-])((?:p10k_jax|tfds_builder)(?:\.\w+)+)", text)
     missing += [name for name in set(modules) if not importable(name)]
     assert missing == []
