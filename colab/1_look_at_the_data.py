@@ -48,16 +48,16 @@ RAW = ""  # @param {type:"string"}
 CLASSES = 24  # @param {type:"integer"}
 PICTURES = 900  # @param {type:"integer"}
 SEED = 0  # @param {type:"integer"}
-# RAW is your own catalogue (below); empty: one is drawn, of so many classes and training pictures. The README's demo has
-# 48 classes and 3,600 pictures.
+# RAW is your own catalogue (below); empty: one is drawn, of so many classes and training pictures. The README's demo
+# has 48 classes and 3,600 pictures.
 
 # %% [markdown]
 # ## The raw files
 #
 # Two layouts are read, zipped or not:
 #
-# - **Tables**, as Products-10K is published: `train.csv` with `name,class,group`; `test_kaggletest.csv` or `test.csv` with
-#   `name,class[,Usage]`; the pictures in `train.zip` and `test.zip`, or in folders `train/` and `test/`.
+# - **Tables**, as Products-10K is published: `train.csv` with `name,class,group`; `test_kaggletest.csv` or `test.csv`
+#   with `name,class[,Usage]`; the pictures in `train.zip` and `test.zip`, or in folders `train/` and `test/`.
 # - **A tree**: `class_name/*.jpg`, or `train/class_name/*.jpg` and `test/class_name/*.jpg`.
 #
 # On Colab, put them on Drive (`from google.colab import drive; drive.mount("/content/drive")`) and give their folder,

@@ -50,12 +50,13 @@ if accelerator and devices.endswith("cpu"):
 SOURCE = ""  # @param {type:"string"}
 MODEL = "vit_small_patch14_dinov2"  # @param {type:"string"}
 FOLDER = ""  # @param {type:"string"}
-EPOCHS = 4.0  # @param {type:"number"}
+EPOCHS = 8.0  # @param {type:"number"}
 IMAGE_SIZE = 0  # @param {type:"integer"}
 WORKDIR = "work/fine_tuned"  # @param {type:"string"}
-# The real thing: SOURCE = "hf_hub:timm/vit_small_patch14_dinov2.lvd142m", EPOCHS = 10.0 and IMAGE_SIZE = 224 (0: that of
-# the weights, and DINOv2's 518 pixels take long). SOURCE may also be a .safetensors file, Google's .npz or the workdir of a finished
-# run; docs/timm_parity.md lists the models. FOLDER is a tree class_name/*.jpg, for example on Drive; empty: one is drawn.
+# The real thing: SOURCE = "hf_hub:timm/vit_small_patch14_dinov2.lvd142m", EPOCHS = 10.0, IMAGE_SIZE = 224. (0 is that
+# of the weights, and DINOv2's 518 pixels take long.) SOURCE may also be a .safetensors file, Google's .npz or the
+# workdir of a finished run; docs/timm_parity.md lists the models. FOLDER is a tree class_name/*.jpg, for example on
+# Drive; empty: one is drawn.
 
 # %% [markdown]
 # ## The pictures
@@ -71,7 +72,7 @@ from tfds_builder.drawn_catalogue.write import write_raw_catalogue
 console = Console(sys.stdout)
 folder, new = Path(FOLDER or "shop").expanduser(), Path("new_pictures")
 if not FOLDER and not folder.exists():
-    write_raw_catalogue(CatalogueParameters(16, 4, 640, 48, image_side=96, seed=2), "drawn")
+    write_raw_catalogue(CatalogueParameters(12, 4, 720, 48, image_side=96, seed=2), "drawn")
     drawn = raw.open_catalogue("drawn")
     for row, label in enumerate(drawn.train.label):
         path = folder / drawn.class_names[label] / f"{row}.jpg"
@@ -91,6 +92,7 @@ for path in sorted(folder.iterdir())[:5]:
 
 # %%
 from configs import demo, finetune
+from p10k_jax import setup
 from p10k_jax.ablation.variants import apply
 from p10k_jax.train import plan, train
 
@@ -101,10 +103,14 @@ if not SOURCE:
         {
             "data.config": "classes24-groups6-train1200-test24-side96-seed1-holdout0",
             "data.data_dir": "work/data",
-            "duration.epochs": 3.0,
+            "data.image_size": 40,
+            "model.options": {"width": 96, "depth": 4, "heads": 3},
+            "batch_size": 16,
+            "duration.epochs": 8.0,
             "eval.split": "",
         },
     )
+    setup.prepare_data(stand_in, progress=False)
     train(plan(stand_in, Path("work/stand_in")), console)
 
 # %% [markdown]
@@ -131,11 +137,11 @@ apply(
 )
 if not SOURCE:
     apply(config, {"model.options": stand_in.model.options.to_dict(), "augment.crop_scale": (0.5, 1.0)})
-    apply(config, {"optimizer.learning_rate": 1e-3})  # 3e-4 for weights that have seen more
+    apply(config, {"batch_size": 16, "optimizer.learning_rate": 1e-3})  # weights that have seen more: 3e-4
 
 workdir = Path(WORKDIR).expanduser()
-run = plan(config, workdir)
-state = train(run, console)
+setup.prepare_data(config, progress=False)
+state = train(plan(config, workdir), console)
 
 # %%
 from p10k_jax import evaluate

@@ -44,7 +44,7 @@ if accelerator and devices.endswith("cpu"):
 # %%
 # @title Settings
 SEEDS = 2  # @param {type:"integer"}
-EPOCHS = 3.0  # @param {type:"number"}
+EPOCHS = 8.0  # @param {type:"number"}
 WORKDIR = "work/ablation"  # @param {type:"string"}
 # Take three seeds or more where a decision hangs on it, and as many epochs as the real run has: what helps early is
 # often not what helps in the end.
@@ -67,12 +67,14 @@ def variants():
 
 
 def get_config(arg=None):
-    values = parse_arg(arg, variant="", epochs=3.0)
+    values = parse_arg(arg, variant="", epochs=8.0)
     config = demo.get_config()
-    catalogue = "classes12-groups3-train480-test240-side64-seed0-holdout3of16"
-    apply(config, {"data.config": catalogue, "data.image_size": 48, "model.options.depth": 4})
-    apply(config, {"duration.epochs": values["epochs"], "eval.every.percent": 25.0, "ema_decay": 0.0})
+    catalogue = "classes12-groups4-train720-test240-side96-seed0-holdout4of16"
+    apply(config, {"data.config": catalogue, "data.image_size": 40, "batch_size": 16})
+    apply(config, {"model.options": {"width": 96, "depth": 4, "heads": 3}, "eval.every.percent": 25.0})
+    apply(config, {"duration.epochs": values["epochs"]})
     return pick(config, variants(), values["variant"])
+
 
 # %% [markdown]
 # ## Run them
@@ -80,11 +82,12 @@ def get_config(arg=None):
 # This process never opens a device, so that its children can have it: restart the session if another cell has used one.
 
 # %%
-from p10k_jax import ablate
+from p10k_jax import ablate, setup
 from p10k_jax.reporting.progress import Console
 
 console, workdir = Console(sys.stdout, alone=True), Path(WORKDIR).expanduser()
 ablation = ablate.plan("which_optimizer.py", f"epochs={EPOCHS}", [], workdir, seeds=SEEDS)
+setup.prepare_data(ablation.configs["muon"], progress=False)
 print(ablate.listing(ablation))
 
 # %%
@@ -101,7 +104,7 @@ assert code == 0, f"a run failed; its log lies in {workdir / 'logs'}"
 # %%
 from IPython.display import Markdown
 
-Markdown((workdir / "ablation.md").read_text().partition("## Command")[0])
+Markdown((workdir / "ablation.md").read_text().partition("## Command")[0].removeprefix("# Ablation"))
 
 # %%
 from p10k_jax.reporting.inline import inline_page

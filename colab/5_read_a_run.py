@@ -45,12 +45,13 @@ if accelerator and devices.endswith("cpu"):
 # @title Settings
 WORKDIR = ""  # @param {type:"string"}
 SPLIT = "test"  # @param ["test", "validation"]
-EPOCHS = 3.0  # @param {type:"number"}
+EPOCHS = 9.0  # @param {type:"number"}
 # WORKDIR is a finished run, for example that of notebook 2 on Drive; empty: one is trained for EPOCHS on a drawn
 # catalogue.
 
 # %%
 from configs import demo
+from p10k_jax import setup
 from p10k_jax.ablation.variants import apply
 from p10k_jax.reporting.progress import Console
 from p10k_jax.train import plan, train
@@ -58,9 +59,10 @@ from p10k_jax.train import plan, train
 console, workdir = Console(sys.stdout), Path(WORKDIR or "work/run").expanduser()
 if not WORKDIR:
     config = demo.get_config()
-    catalogue = "classes24-groups6-train1200-test240-side96-seed0-holdout4of16"
-    apply(config, {"data.config": catalogue, "data.data_dir": "work/data", "duration.epochs": EPOCHS})
-    apply(config, {"eval.every.percent": 50.0})
+    catalogue = "classes12-groups4-train1200-test240-side96-seed0-holdout4of16"
+    apply(config, {"data.config": catalogue, "data.data_dir": "work/data", "data.image_size": 40, "batch_size": 16})
+    apply(config, {"model.options": {"width": 96, "depth": 4, "heads": 3}, "duration.epochs": EPOCHS})
+    setup.prepare_data(config, progress=False)
     train(plan(config, workdir), console)
 
 # %% [markdown]
@@ -89,10 +91,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 
-from p10k_jax import setup
 from p10k_jax.config import read_workdir
 from p10k_jax.data.classes import read_classes
-from p10k_jax.data.splits import open_split
+from p10k_jax.data.splits import open_split, split_labels
 from p10k_jax.evaluation.predictions import read_predictions
 from p10k_jax.reporting.gallery import choose
 
@@ -100,36 +101,30 @@ plt.rcParams |= {"figure.dpi": 110, "axes.spines.top": False, "axes.spines.right
 table, classes = read_predictions(evaluation.folder / "predictions.parquet"), read_classes(workdir)
 config = read_workdir(workdir)
 builder = setup.open_data(config)
-examples = {
-    example.name: example
-    for split in (open_split(builder, config.data.train_split), open_split(builder, SPLIT))
-    for example in map(split.read, range(len(split)))
-}  # of a large catalogue, read only those that are shown
-of_class = {}
-for name in sorted(examples.keys() - set(table["name"].to_pylist())):
-    of_class.setdefault(examples[name].label, []).append(name)
-
-
+train_split, split = open_split(builder, config.data.train_split), open_split(builder, SPLIT)
+train_labels = split_labels(builder, train_split)
+places = {one.read(row).name: (one, row) for one in (train_split, split) for row in range(len(one))}
 GREY, GREEN, RED = "#555555", "#1a9850", "#d73027"
 
 
-def tile(place, name, title, colour):
-    """One picture with a title and a frame."""
-    place.imshow(Image.open(io.BytesIO(examples[name].image)).convert("RGB").resize((96, 96)))
-    place.set_title(title, fontsize=7, loc="left")
-    place.set(xticks=[], yticks=[])
-    place.spines[:].set(visible=True, color=colour, linewidth=2.5)
+def tile(axes, source, row, title, colour):
+    """A picture of a split with a title and a frame."""
+    axes.imshow(Image.open(io.BytesIO(source.read(row).image)).convert("RGB").resize((96, 96)))
+    axes.set_title(title, fontsize=7, loc="left")
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set(visible=True, color=colour, linewidth=2.5)
 
 
 mistakes = table.take(choose(table, figures["confusions"]).mistakes[:6]).to_pylist()
-figure, rows = plt.subplots(max(1, len(mistakes)), 5, figsize=(8, 1.75 * max(1, len(mistakes))), squeeze=False)
-for row, mistake in zip(rows, mistakes, strict=False):
-    truth, predicted = mistake["label"], mistake["top5_labels"][0]
-    names = [mistake["name"], *of_class[truth][:2], *of_class[predicted][:2]]
-    titles = ["the picture", f"is {classes.names[truth]}", "", f"taken for {classes.names[predicted]}", ""]
-    titles[3] += f", {mistake['top5_scores'][0]:.0%}"
-    for place, name, title, colour in zip(row, names, titles, (GREY, GREEN, GREEN, RED, RED), strict=True):
-        tile(place, name, title, colour)
+figure, panels = plt.subplots(max(1, len(mistakes)), 5, figsize=(8, 1.75 * max(1, len(mistakes))), squeeze=False)
+for row, mistake in zip(panels, mistakes, strict=False):
+    tile(row[0], *places[mistake["name"]], "the picture", GREY)
+    sure = f", {mistake['top5_scores'][0]:.0%}"
+    taken_for = mistake["top5_labels"][0]
+    for first, label, colour, said in ((1, mistake["label"], GREEN, "is "), (3, taken_for, RED, "taken for ")):
+        for place, example in enumerate(np.flatnonzero(train_labels == label)[:2]):
+            title = "" if place else said + classes.names[label] + (sure if first == 3 else "")
+            tile(row[first + place], train_split, example, title, colour)
 figure.tight_layout()
 plt.show()
 
@@ -154,14 +149,13 @@ import pyarrow.parquet as pq
 
 neighbours = {row["name"]: row for row in pq.read_table(evaluation.folder / "neighbours.parquet").to_pylist()}
 picked = [mistake["name"] for mistake in mistakes[:3]] + table["name"].to_pylist()[:2]
-figure, rows = plt.subplots(len(picked), 6, figsize=(8, 1.45 * len(picked)))
-for row, name in zip(rows, picked, strict=True):
-    found = neighbours[name]
-    tile(row[0], name, classes.names[examples[name].label][:26], GREY)
-    for place, other, label, similarity in zip(
-        row[1:], *(found[key][:5] for key in ("neighbours", "neighbour_labels", "similarities")), strict=True
-    ):
-        tile(place, other, f"{similarity:.2f}", GREEN if label == examples[name].label else RED)
+labels = dict(zip(table["name"].to_pylist(), table["label"].to_pylist(), strict=True))
+figure, panels = plt.subplots(len(picked), 6, figsize=(8, 1.45 * len(picked)))
+for row, name in zip(panels, picked, strict=True):
+    tile(row[0], *places[name], classes.names[labels[name]][:20], GREY)
+    found = zip(*(neighbours[name][key] for key in ("neighbours", "neighbour_labels", "similarities")), strict=True)
+    for axes, (other, label, similarity) in zip(row[1:], found, strict=False):
+        tile(axes, *places[other], f"{similarity:.2f}", GREEN if label == labels[name] else RED)
 figure.tight_layout()
 plt.show()
 
@@ -174,12 +168,9 @@ plt.show()
 # %%
 import json
 
-said = json.loads((evaluation.folder / "neighbours.json").read_text())
-for method in ("head", "knn", "prototypes", "fused"):
-    print(f"{method:<12}top-1 {said[method]['top1']:.3f}   top-5 {said[method]['top5']:.3f}")
-for where, row in said["retrieval"].items():
-    values = [f"{key.replace('_at_', '@')} {value:.3f}" for key, value in row.items() if "_at_" in key]
-    print(f"{where:<12}" + "   ".join(values))
+from p10k_jax.neighbour_evaluation import neighbours_summary
+
+print(neighbours_summary(json.loads((evaluation.folder / "neighbours.json").read_text())))
 
 # %% [markdown]
 # ## A map of the embeddings
@@ -194,13 +185,13 @@ from p10k_jax.evaluation.neighbours import unit_rows
 _, vectors = read_embeddings(evaluation.folder / "embeddings.parquet")
 centred = unit_rows(vectors) - unit_rows(vectors).mean(axis=0)
 _, values, directions = np.linalg.svd(centred, full_matrices=False)
-places, shares = centred @ directions[:2].T, values**2 / (values**2).sum()
+points, shares = centred @ directions[:2].T, values**2 / (values**2).sum()
 groups = table["group"].to_numpy()
 _, axes = plt.subplots(figsize=(7, 4.6))
 for number, group in enumerate(np.unique(groups)[:10]):
     here = groups == group
     name = classes.group_names[int(np.flatnonzero(classes.groups == group)[0])] or f"group {group}"
-    axes.scatter(*places[here].T, s=14, alpha=0.8, linewidths=0, color=f"C{number}", label=name)
+    axes.scatter(*points[here].T, s=14, alpha=0.8, linewidths=0, color=f"C{number}", label=name)
 axes.set(xlabel=f"first component, {shares[0]:.0%} of the variance", ylabel=f"second, {shares[1]:.0%}")
 axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
 plt.show()
