@@ -22,12 +22,12 @@ def facts(model: Model, image_size: int) -> dict[str, Any]:
     """What is known when a process starts to train.
 
     Returns:
-        `command` (for a shell), `parameters`, `forward_flops` (of one image of `image_size` pixels), `image_size`,
-        `device` (its kind), `devices`, `hosts`, and the `versions` of Python and of packages. Training adds
-        `total_steps`.
+        `command` (for a shell; empty in a notebook, which has none), `parameters`, `forward_flops` (of one image of
+        `image_size` pixels), `image_size`, `device` (its kind), `devices`, `hosts`, and the `versions` of Python and of
+        packages. Training adds `total_steps`.
     """
     return {
-        "command": shlex.join([*_program(), *sys.argv[1:]]),
+        "command": _command(),
         "parameters": count_parameters(model),
         "forward_flops": forward_flops(model, image_size),
         "image_size": image_size,
@@ -39,9 +39,12 @@ def facts(model: Model, image_size: int) -> dict[str, Any]:
     }
 
 
-def _program() -> list[str]:
+def _command() -> str:
+    if Path(sys.argv[0]).name.endswith("kernel_launcher.py"):  # Jupyter's, Colab's
+        return ""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
-    return ["python", "-m", spec.name.removesuffix(".__main__")] if spec else [sys.argv[0]]
+    program = ["python", "-m", spec.name.removesuffix(".__main__")] if spec else [sys.argv[0]]
+    return shlex.join([*program, *sys.argv[1:]])
 
 
 def write_facts(workdir: Path, told: dict[str, Any]) -> None:
