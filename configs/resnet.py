@@ -7,7 +7,7 @@
 batch_size), cosine, gradients clipped at norm 1, EMA.
 
 Expected: `depth=18` at 128 pixels and a rate of 0.05, 12 epochs of 2,397 photos of 81 groceries: test top-1 0.34 after
-11 minutes on 2 CPU cores (README, Figures, has the command). Products-10K has not been run.
+11 minutes on 2 CPU cores (docs/figures.md has the command). Products-10K has not been run.
 """
 
 from ml_collections import ConfigDict

@@ -5,7 +5,7 @@
 
 `variant` is a size (Ti, S, B, L, H, g, So400m) and a patch size in pixels. Muon at 1e-3 (not scaled with batch_size),
 cosine, gradients clipped at norm 1, EMA. From scratch it learns much faster than `--config.optimizer.name=adamw` at the
-same rate (README, Figures).
+same rate (docs/figures.md).
 
 Expected: `variant=Ti/16` at 128 pixels, 25 epochs of 2,397 photos of 81 groceries: test top-1 0.57 after 19 minutes on
 2 CPU cores. Products-10K has not been run.

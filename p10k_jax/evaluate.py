@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
+import tensorflow_datasets as tfds
 from absl import flags
 from jax.sharding import Mesh
+from jaxtyping import Int
 from ml_collections import ConfigDict
 
 from p10k_jax import setup
 from p10k_jax.config import clear_errors, read_workdir, run_program
 from p10k_jax.data.classes import FILE as CLASSES
 from p10k_jax.data.classes import Classes, classes_of, write_classes
-from p10k_jax.data.splits import open_split
+from p10k_jax.data.splits import Split, has_stored_labels, open_split, split_labels
 from p10k_jax.evaluation.files import write_embeddings, write_evaluation
 from p10k_jax.evaluation.metrics import metrics
 from p10k_jax.evaluation.summary import summary
@@ -31,7 +34,11 @@ from p10k_jax.neighbour_evaluation import (
     run_passes,
     write_judgement,
 )
+from p10k_jax.reporting.gallery import FILE as GALLERY
+from p10k_jax.reporting.gallery import choose, write_gallery
 from p10k_jax.reporting.progress import Console
+from p10k_jax.reporting.run_page import FILE as REPORT
+from p10k_jax.reporting.run_page import write_run_page
 from p10k_jax.training.checkpoint import Checkpoints, abstract_state
 from p10k_jax.training.mesh import make_mesh, state_shardings
 from p10k_jax.training.state import State, evaluation_weights, initial_weights
@@ -47,6 +54,7 @@ class Evaluation(NamedTuple):
     settings: dict[str, Any]
     load: Callable[[], State]
     classes: Callable[[], Classes]
+    examples: Callable[[], tuple[Split, Int[np.ndarray, " n"]]] | None = None
     embeddings: bool = False
     judges: Judges | None = None
 
@@ -63,6 +71,7 @@ def plan(
     data_dir: str | None = None,
     embeddings: bool = False,
     neighbours: bool = False,
+    gallery: bool = True,
 ) -> Evaluation:
     """Checks everything that can be checked before the first batch; writes nothing.
 
@@ -79,6 +88,7 @@ def plan(
         data_dir: Where the prepared data lies; default: where it was in training. It must be the same data.
         embeddings: Writes them too.
         neighbours: Judges the embeddings too.
+        gallery: Keeps small pictures of mistakes, with examples of the classes, for the page.
 
     Raises:
         ValueError: no run, no such split or checkpoint, other data, a batch that the mesh does not divide.
@@ -102,6 +112,7 @@ def plan(
     shapes = jax.eval_shape(functools.partial(initial_weights, model, ema=config.ema_decay > 0), jax.random.key(0))
     shardings = state_shardings(mesh, shapes, config.sharding_rules)
     load = functools.partial(checkpoints.restore, step, abstract_state(shapes, shardings))
+    train = open_split(builder, config.data.train_split)
     return Evaluation(
         workdir=workdir,
         folder=workdir / "eval" / split,
@@ -109,10 +120,16 @@ def plan(
         step=step,
         settings=seen.as_settings(),
         load=load,
-        classes=functools.partial(classes_of, builder, open_split(builder, config.data.train_split)),
+        classes=functools.partial(classes_of, builder, train),
+        examples=functools.partial(_examples, builder, train) if gallery else None,
         embeddings=embeddings,
         judges=judges,
     )
+
+
+def _examples(builder: tfds.core.DatasetBuilder, train: Split) -> tuple[Split, Int[np.ndarray, " n"]]:
+    """The training split with the labels of its records; with none where telling them means reading all pictures."""
+    return train, split_labels(builder, train) if has_stored_labels(builder, train) else np.zeros(0, np.int32)
 
 
 def _several(given: Any, default: Any) -> tuple:
@@ -135,8 +152,9 @@ def _mesh_here(config: ConfigDict) -> Mesh:
 def evaluate(evaluation: Evaluation, console: Console) -> dict[str, Any]:
     """Writes `eval/<split>/{metrics.json,predictions.parquet}`, says the figures that count most and returns all.
 
-    Embeddings and what their neighbours say are written too, where the evaluation was planned with them.
-    A workdir without `classes.csv`, of an earlier version, gets one. Only process 0 writes and has more than `metrics`.
+    The page `report.html` is made anew, with pictures where the evaluation was planned so. Embeddings and what their
+    neighbours say are written too, where it was planned with them. A workdir without `classes.csv`, of an earlier
+    version, gets one. Only process 0 writes and has more than `metrics`.
     """
     split = evaluation.evaluator.split
     console.say(f"{split.dataset} {split.name}: {len(split):,} images; checkpoint of step {evaluation.step:,}")
@@ -161,8 +179,16 @@ def evaluate(evaluation: Evaluation, console: Console) -> dict[str, Any]:
         write_embeddings(evaluation.folder / "embeddings.parquet", predictions, said)
     figures = write_evaluation(evaluation.folder, predictions.table, classes=classes, **said)
     console.say(summary(figures))
+    if evaluation.examples:
+        train, train_labels = evaluation.examples()
+        chosen = choose(predictions.table, figures["confusions"])
+        pictures = {"split": split, "index": predictions.index, "train": train, "train_labels": train_labels}
+        write_gallery(evaluation.folder, chosen, predictions.table, **pictures)
+    else:
+        (evaluation.folder / GALLERY).unlink(missing_ok=True)  # of an earlier evaluation
     if judgement:
         console.say(neighbours_summary(write_judgement(evaluation.folder, judgement, said)))
+    write_run_page(evaluation.workdir)
     return figures
 
 
@@ -182,9 +208,10 @@ def main() -> None:
             data_dir=given.data_dir,
             embeddings=given.embeddings,
             neighbours=given.neighbours,
+            gallery=given.gallery,
         )
     evaluate(evaluation, console)
-    console.say(f"Predictions and figures lie in {evaluation.folder}")
+    console.say(f"Predictions and figures lie in {evaluation.folder}, the page is {workdir / REPORT}")
 
 
 def _numbers(flag: str, texts: list[str] | None, kind: type, what: str) -> tuple | None:
@@ -212,6 +239,7 @@ def define_flags() -> None:
     flags.DEFINE_boolean("flip", False, "Average over the mirror image of each view too.")
     flags.DEFINE_boolean("embeddings", False, "Write eval/<split>/embeddings.parquet too.")
     flags.DEFINE_boolean("neighbours", False, "Judge the embeddings too: kNN, prototypes, retrieval, fusion.")
+    flags.DEFINE_boolean("gallery", True, "Keep small pictures of mistakes for report.html.")
     flags.DEFINE_string("data_dir", None, "Where the prepared data lies, if it has moved.")
 
 

@@ -44,9 +44,11 @@ class FolderSource:
     sizes: np.ndarray  # int64[N], bytes
 
     def describe(self, row: int) -> str:
+        """Where the file lies, for messages."""
         return str(Path(self.root) / self.paths[row])
 
     def read(self, row: int) -> bytes:
+        """Bytes of one file. Raises DamagedMemberError."""
         try:
             return (Path(self.root) / self.paths[row]).read_bytes()
         except OSError as error:
@@ -63,9 +65,11 @@ class ZipSource:
 
     @property
     def sizes(self) -> np.ndarray:
+        """int64[N] bytes, unpacked."""
         return self.members["size"]
 
     def describe(self, row: int) -> str:
+        """Where the member lies, for messages."""
         return f"{self.archive}, member {self.paths[row]}"
 
     @functools.cached_property

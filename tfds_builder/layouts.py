@@ -48,9 +48,11 @@ class Layout:
     is_tree: bool
 
     def read(self, entry: Entry) -> bytes:
+        """Bytes of one file. Raises DamagedMemberError."""
         return self.sources[entry.source].read(entry.row)
 
     def describe(self, entry: Entry) -> str:
+        """Where a file lies, for messages."""
         return self.sources[entry.source].describe(entry.row)
 
 

@@ -78,6 +78,7 @@ class RawCatalogue:
 
     @property
     def num_classes(self) -> int:
+        """Classes are 0..num_classes-1."""
         return len(self.class_names)
 
     @property

@@ -33,6 +33,7 @@ class PlainBucket:
         return self._length
 
     def add(self, key: int, data: bytes) -> None:
+        """Appends one record."""
         with self._path.open("ab") as file:
             file.write(_HEAD.pack(key >> 64, key & (2**64 - 1), len(data)) + data)
         self._length += 1
@@ -42,6 +43,7 @@ class PlainBucket:
         """Nothing is kept open."""
 
     def read_values(self) -> Iterator[tuple[int, bytes]]:
+        """Yields (key, data) in the order in which they were added."""
         if not self._length:
             return
         with self._path.open("rb") as file:
@@ -50,6 +52,7 @@ class PlainBucket:
                 yield (high << 64) | low, file.read(size)
 
     def del_file(self) -> None:
+        """Removes the file."""
         self._path.unlink(missing_ok=True)
 
 

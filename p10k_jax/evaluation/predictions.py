@@ -99,10 +99,12 @@ class Predictions(NamedTuple):
 
     Attributes:
         table: A row an image, sorted by name.
+        index: int64[n], which record of the split each row is of.
         more: By name of the step's rows, what they hold beyond the table, in its order.
     """
 
     table: pa.Table
+    index: Int[np.ndarray, " n"]
     more: dict[str, np.ndarray]
 
 
@@ -132,7 +134,7 @@ def predict_split(
     table = _table(columns, names, usages)
     order = pc.sort_indices(table, [("name", "ascending")]).to_numpy()
     more = {key: values[order] for key, values in columns.items() if key not in _IN_TABLE}
-    return Predictions(table.take(order), more)
+    return Predictions(table.take(order), order.astype(np.int64), more)
 
 
 _IN_TABLE = ("label", "group", "top_labels", "top_scores")

@@ -4,6 +4,7 @@ Attribute paths of a plain linear head are timm's (`head`, `fc` or `head.fc`); a
 package's own and stand beside it as `neck` and `group_head`.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -14,7 +15,6 @@ from jaxtyping import Array, Float, PRNGKeyArray
 # First words of the paths that no trunk has: a public checkpoint never fills the last two, and another number of
 # classes makes the first two anew.
 HEAD_PARTS = ("head", "fc", "neck", "group_head")
-HEADS = ("linear", "cosine")
 
 _zeros = nnx.initializers.zeros_init()
 
@@ -67,8 +67,10 @@ def check_head(head: HeadSettings) -> None:
         raise ValueError(f"head.name={head.name!r} is unknown; known: {', '.join(HEADS)}.")
     if min(head.embedding_size, head.num_groups) < 0 or head.subcentres < 1 or not head.scale > 0:
         raise ValueError(f"{head}: embedding_size and num_groups are at least 0, subcentres at least 1, scale above 0.")
-    if head.bias_start and head.name == "cosine":
-        raise ValueError(f"head.bias_start={head.bias_start} is for head.name='linear'; a cosine head has no bias.")
+    if head.bias_start and head.name != "linear":
+        raise ValueError(
+            f"head.bias_start={head.bias_start} is for head.name='linear'; a {head.name} head has no bias."
+        )
     if head.subcentres > 1 and head.name != "cosine":
         raise ValueError(f"head.subcentres={head.subcentres} is for head.name='cosine', not {head.name!r}.")
 
@@ -130,6 +132,18 @@ def unit(vectors: Float[Array, "..."], axis: int = -1) -> Float[Array, "..."]:
     return vectors * jax.lax.rsqrt(jnp.maximum(jnp.square(vectors).sum(axis=axis, keepdims=True), 1e-12))
 
 
+def _linear(width: int, num_classes: int, head: HeadSettings, rngs: nnx.Rngs) -> nnx.Module:
+    return _dense(width, num_classes, rngs, bias_start=head.bias_start)
+
+
+def _cosine(width: int, num_classes: int, head: HeadSettings, rngs: nnx.Rngs) -> nnx.Module:
+    return CosineHead(width, num_classes, subcentres=head.subcentres, scale=head.scale, rngs=rngs)
+
+
+# Name -> (width, num_classes, settings, rngs) to the module that makes logits [b, c] of embeddings [b, width].
+HEADS: dict[str, Callable[[int, int, HeadSettings, nnx.Rngs], nnx.Module]] = {"linear": _linear, "cosine": _cosine}
+
+
 class _Holder(nnx.Module):
     """A module with one attribute, for a path of two words."""
 
@@ -162,12 +176,10 @@ class Classifier(nnx.Module):
         width = head.embedding_size or width
         self.head_path = path.split(".")
         if num_classes:
-            if head.name == "cosine":
-                made = CosineHead(width, num_classes, subcentres=head.subcentres, scale=head.scale, rngs=rngs)
-            elif len(self.head_path) > 1:
+            if head.name == "linear" and len(self.head_path) > 1:
                 made = PointwiseLinear(width, num_classes, bias_start=head.bias_start, rngs=rngs)
             else:
-                made = _dense(width, num_classes, rngs, bias_start=head.bias_start)
+                made = HEADS[head.name](width, num_classes, head, rngs)
             for name in reversed(self.head_path[1:]):
                 made = _Holder(name, made)
             setattr(self, self.head_path[0], made)

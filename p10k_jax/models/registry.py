@@ -14,6 +14,9 @@ from p10k_jax.models.resnetv2 import BIT_SHAPES, ResNetV2
 from p10k_jax.models.timm_names import FAMILIES, RESNETS, TIMM_NAMES, expand
 from p10k_jax.models.vit import VIT_SHAPES, VisionTransformer
 
+# Models that timm has none of: name -> the module, and those of its settings that are not its defaults.
+OTHERS: dict[str, tuple[type[Classifier], dict[str, Any]]] = {}
+
 _VIT_NAME = re.compile(r"vit-(?P<size>[A-Za-z0-9]+)/(?P<patch>[1-9][0-9]*)")
 
 
@@ -26,7 +29,7 @@ def known_names() -> tuple[str, ...]:
     """
     ours = [f"vit-{size}/{{patch}}" for size in VIT_SHAPES] + [f"bit-{{{','.join(BIT_SHAPES)}}}"]
     rows = [row for _, rows, _ in FAMILIES for row in rows]
-    return (*ours, *(_hyphenated(row.pattern, "{-,}") if row in RESNETS else row.pattern for row in rows))
+    return (*ours, *OTHERS, *(_hyphenated(row.pattern, "{-,}") if row in RESNETS else row.pattern for row in rows))
 
 
 def create(
@@ -93,6 +96,8 @@ def resolve(name: str) -> Resolved:
     if match and match["size"] in VIT_SHAPES:
         settings = VIT_SHAPES[match["size"]]._asdict() | {"patch_size": int(match["patch"])}
         return Resolved(VisionTransformer, settings, "")
+    if name in OTHERS:
+        return Resolved(*OTHERS[name], "")
     if name.startswith("bit-") and name[4:] in BIT_SHAPES:
         return Resolved(ResNetV2, BIT_SHAPES[name[4:]]._asdict(), f"resnetv2_{name[4:]}_bit")
     stem, _, tag = name.partition(".")

@@ -153,13 +153,10 @@ def _split(folder: Path, classes: Classes | None) -> dict[str, Any]:
     figures = json.loads((folder / "metrics.json").read_text())
     table = read_predictions(folder / "predictions.parquet")
     gallery = read_gallery(folder)
-    settings = "".join(
-        f", {name} {figures[key]}" for key, name in (("image_size", "image size"), ("crop", "crop")) if key in figures
-    )
     return {
         "name": folder.name,
-        "lead": f"{figures['count']:,} images, checkpoint of step {figures['step']:,}{settings}",
-        "tiles": _tiles(figures),
+        "lead": f"{figures['count']:,} images, checkpoint of step {figures['step']:,}{_settings(figures)}",
+        "tiles": _tiles(figures) + _neighbour_tiles(folder / "neighbours.json", figures),
         "charts": _split_charts(figures, table, classes),
         "mistakes": _mistakes(table, classes, gallery),
         "pairs": _pairs(figures, table, classes, gallery),
@@ -180,6 +177,28 @@ def _tiles(figures: Mapping) -> list[dict[str, str]]:
             _tile("calibration error", _accuracy(figures["ece"]), interval_text(intervals.get("ece")) or "expected")
         )
     return tiles
+
+
+def _settings(figures: Mapping) -> str:
+    """What the model saw of each image."""
+    named = (("image_size", "image size"), ("crop", "crop"))
+    said = "".join(f", {name} {figures[key]}" for key, name in named if key in figures)
+    return said + (", each also mirrored" if figures.get("flip") else "")
+
+
+def _neighbour_tiles(path: Path, figures: Mapping) -> list[dict[str, str]]:
+    """What the embeddings say, where they were judged in the same evaluation."""
+    told = json.loads(path.read_text()) if path.exists() else {}
+    if not told or any(told.get(key) != figures.get(key) for key in ("step", "image_size", "crop", "flip")):
+        return []
+    knn, fused, retrieval = told["knn"], told["fused"], told["retrieval"]["gallery"]
+    return [
+        _tile("nearest neighbours", _accuracy(knn["top1"]), f"top-1, k = {knn['k']}"),
+        _tile("prototypes", _accuracy(told["prototypes"]["top1"]), "top-1"),
+        _tile("head and neighbours", _accuracy(fused["top1"]), f"top-1, k = {fused['k']}, weight {fused['weight']}"),
+        _tile("retrieval", _accuracy(retrieval["recall_at_1"]), "recall@1 in train"),
+        _tile("mAP@10", _accuracy(retrieval["map_at_10"]), "in train"),
+    ]
 
 
 def _split_charts(figures: Mapping, table: pa.Table, classes: Classes | None) -> list[Markup]:
@@ -248,6 +267,8 @@ def _mistakes(table: pa.Table, classes: Classes | None, gallery: Gallery) -> lis
     shown = [rows[name] for name in gallery.surest if name in rows]
     for row in table.take(shown).to_pylist() if shown else []:
         predicted, truth = row["top5_labels"][0], row["label"]
+        if predicted == truth:  # the pictures are of an earlier evaluation
+            continue
         found.append(
             {
                 "name": row["name"],

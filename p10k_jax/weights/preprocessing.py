@@ -82,7 +82,10 @@ def preprocessing_of(name: str) -> Preprocessing:
     name = re.sub(r"^bit-(\w+)$", r"resnetv2_\1_bit", name)
     statistics = next((values for pattern, values in _STATISTICS if re.search(pattern, name)), None)
     if statistics is None:
-        raise ValueError(f"No preprocessing is known for {name!r}; known: vit*, deit*, eva02_*, resnet*, resnext*.")
+        raise ValueError(
+            f"No preprocessing is known for {name!r}; known: vit*, deit*, eva02_*, resnet*, resnext*. Set data.mean, "
+            "data.std and data.image_size."
+        )
     for pattern in (_PIXELS_IN_TAG, _PIXELS_IN_NAME):
         if match := pattern.search(name):
             return Preprocessing(*statistics, int(match["pixels"]))

@@ -41,9 +41,11 @@ def timm_model(name: str, options: Mapping[str, Any], image_size: int) -> tuple[
         image_size: Pixels.
 
     Raises:
-        ValueError: an option that timm has no argument for.
+        ValueError: a model that timm has not, or an option that timm has no argument for.
     """
     resolved = resolve(name)
+    if not resolved.timm and resolved.module is not VisionTransformer:
+        raise ValueError(f"timm has no model like {name!r}; --format=jax has all.")
     architecture, arguments = resolved.timm, {}
     changed = {key: value for key, value in options.items() if key not in _OF_TRAINING}
     if not architecture:  # ours, told in full over one of timm's
@@ -105,8 +107,10 @@ def timm_tensors(params: Tree, batch_stats: Tree, head: HeadSettings) -> tuple[d
         timm's names and layouts, and what a person should know of it ('' for nothing).
 
     Raises:
-        ValueError: a cosine head with several sub-centres, which no linear layer can be.
+        ValueError: a head that no linear layer can be: a cosine head with several sub-centres, or one of another name.
     """
+    if head.name not in ("linear", "cosine"):
+        raise ValueError(f"head.name={head.name!r} is not known to be a linear layer; --format=jax has all heads.")
     trunk = {part: tree for part, tree in params.items() if part not in ("neck", "group_head")}
     statistics = {part: tree for part, tree in batch_stats.items() if part != "neck"}
     note = ""

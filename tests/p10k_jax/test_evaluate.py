@@ -1,5 +1,6 @@
 """The figures that evaluation reports, against scikit-learn; exact counts on any batch size and mesh."""
 
+import base64
 import io
 import json
 
@@ -15,6 +16,7 @@ from p10k_jax.evaluate import evaluate
 from p10k_jax.evaluate import plan as plan_evaluation
 from p10k_jax.evaluation.figures import figures as figures_of
 from p10k_jax.evaluation.predictions import SCHEMA, read_predictions
+from p10k_jax.reporting.gallery import read_gallery, thumbnail
 from p10k_jax.reporting.progress import Console
 from p10k_jax.train import plan, train
 from p10k_jax.training.mesh import make_mesh
@@ -156,3 +158,28 @@ def test_a_head_wider_than_the_data_predicts_only_its_classes(tiny_data, tmp_pat
     params["head"]["bias"] = np.arange(16, dtype=np.float32)
     table, _ = run.validate(params, batch_stats)
     assert {label for row in table["top5_labels"].to_pylist() for label in row} == {1, 2, 3, 4, 5}
+
+
+def test_the_gallery_shows_the_mistakes(workdir, tiny_data):
+    """Names, labels and pixels: a mix-up of rows and records would show other pictures."""
+    evaluate(plan_evaluation(workdir, "test", "last"), Console())
+    folder = workdir / "eval" / "test"
+    rows = {row["name"]: row for row in read_predictions(folder / "predictions.parquet").to_pylist()}
+    gallery = read_gallery(folder)
+    mistakes = {name for name, row in rows.items() if row["label"] != row["top5_labels"][0]}
+    assert gallery.surest
+    assert set(gallery.surest) | set(gallery.others) <= mistakes
+    split = open_split(prepare("drawn_catalogue", config="tiny", data_dir=tiny_data), "test")
+    records = {(example := split.read(number)).name: example for number in range(len(split))}
+    for name, address in (gallery.surest | gallery.others).items():
+        assert base64.b64decode(address.partition(",")[2]) == thumbnail(records[name].image)
+
+    def shown():
+        section = (workdir / "report.html").read_text().split('<h2 id="split-')[1]
+        assert "The test split" in section
+        return section.count('<article class="mistake"')
+
+    assert shown() == len(gallery.surest)
+    evaluate(plan_evaluation(workdir, "test", "last", gallery=False), Console())
+    assert not (folder / "pictures.parquet").exists()
+    assert shown() == 0

@@ -178,8 +178,22 @@ def test_without_neighbours_nothing_of_it_is_done(judged, tmp_path):
     assert evaluation.judges is None
     assert sorted(p.name for p in (workdir / "eval" / "validation").iterdir()) == [
         "metrics.json",
+        "pictures.parquet",
         "predictions.parquet",
     ]
+
+
+def test_the_page_has_the_figures(judged):
+    figures = json.loads((judged / "eval" / "test" / "neighbours.json").read_text())
+    page = (judged / "report.html").read_text()
+    for what, value in {
+        "nearest neighbours": figures["knn"]["top1"],
+        "prototypes": figures["prototypes"]["top1"],
+        "head and neighbours": figures["fused"]["top1"],
+        "retrieval": figures["retrieval"]["gallery"]["recall_at_1"],
+        "mAP@10": figures["retrieval"]["gallery"]["map_at_10"],
+    }.items():
+        assert f'<span class="what">{what}</span><span class="figure">{100 * value:.2f} %</span>' in page
 
 
 def test_a_split_that_shares_pictures_with_the_gallery_is_refused(judged):

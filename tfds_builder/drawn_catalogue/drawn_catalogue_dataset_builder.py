@@ -24,10 +24,12 @@ class Builder(base_builder.CatalogueBuilder):
 
     @classmethod
     def config_from_name(cls, name: str) -> config_lib.CatalogueConfig:
+        """The config of any name in the grammar of drawn catalogues."""
         return config_lib.drawn_config(name)
 
     @contextlib.contextmanager
     def open_raw(self, manual_dir: Path) -> Iterator[raw.RawCatalogue]:
+        """Draws the raw catalogue for the time of the build; `manual_dir` is not looked at."""
         from tfds_builder.drawn_catalogue import (
             write,
         )  # late: `python -m tfds_builder.drawn_catalogue.write` imports us

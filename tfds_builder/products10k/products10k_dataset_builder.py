@@ -28,4 +28,5 @@ or the single archive that Kaggle's command line gives, as it is, with test_kagg
 
     @contextlib.contextmanager
     def open_raw(self, manual_dir: Path) -> Iterator[raw.RawCatalogue]:
+        """The raw catalogue, with every published fact asserted."""
         yield raw.open_catalogue(manual_dir, official=True, test_percent=self.builder_config.preparation.test_percent)

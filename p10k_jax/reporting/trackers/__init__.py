@@ -3,6 +3,7 @@
 A tracker can fail, hang or be slow without the run noticing: each works in a thread of its own (`aside.py`).
 """
 
+import functools
 import importlib
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
@@ -54,7 +55,7 @@ def check_trackers(names: Sequence[str]) -> None:
 def open_trackers(
     names: Sequence[str], workdir: Path, *, project: str, resumed_at: int, say: Callable[[str], None]
 ) -> list[Tracker]:
-    """Opens the trackers of a run; returns at once.
+    """Opens the trackers of a run; returns as soon as they are imported.
 
     Args:
         names: Checked by `check_trackers`.
@@ -66,9 +67,16 @@ def open_trackers(
             calls the trackers.
     """
 
-    def opener(name: str) -> Callable[[Callable[[str], None]], Tracker]:
-        module = f"{__name__}.{_KNOWN[name][0]}"
+    opened = []
+    for name in names:
+        # Imported here and not in the tracker's thread: CPython 3.11 trips over two threads that compile at once, as
+        # jaxtyping and tracing do meanwhile (gh-106905).
+        try:
+            module = importlib.import_module(f"{__name__}.{_KNOWN[name][0]}")
+        except Exception as error:
+            say(f"tracker {name} cannot be loaded and is switched off; metrics.jsonl goes on ({error})")
+            continue
         settings = {"project": project, "resumed_at": resumed_at}
-        return lambda say: importlib.import_module(module).open_tracker(workdir.resolve(), **settings, say=say)
-
-    return [Aside(name, opener(name), say) for name in names]
+        make = functools.partial(module.open_tracker, workdir.resolve(), **settings)
+        opened.append(Aside(name, lambda say, make=make: make(say=say), say))
+    return opened

@@ -9,6 +9,7 @@ from tfds_builder.drawn_catalogue.drawing import artwork, containers, design, em
 
 
 def render(sku: design.SkuDesign, shape: containers.Soft, side: int) -> np.ndarray:
+    """A bag, pouch, sachet, sack or bar: float32[h, w, 4], 0..255, RGB premultiplied by alpha, and alpha."""
     aspect = shape.width * (1 + (sku.proportion - 1) * 0.7)
     scale = (side - 4) / max(1, aspect)
     width, height = round(aspect * scale), round(scale)

@@ -11,6 +11,7 @@ _LUT = 1024
 
 
 def render(sku: design.SkuDesign, shape: containers.Round, side: int) -> np.ndarray:
+    """A round container: float32[h, w, 4], 0..255, RGB premultiplied by alpha, and alpha."""
     widest = max(half for _, half in shape.profile) * sku.proportion
     reach = max([widest, *(abs(x) for _, points, _ in shape.parts for x, _ in points)])
     scale = side / max(1 + 2 * shape.tilt * widest, 2 * reach)

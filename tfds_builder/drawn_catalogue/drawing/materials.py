@@ -11,6 +11,7 @@ GLOSSES = ("plastic", "glass", "metal")
 
 
 def colours(sku: design.SkuDesign) -> dict[str, tuple[int, ...]]:
+    """RGB of each material that a container of the unit is made of."""
     family = sku.family
     cap = sku.trim if family.coloured_cap else family.cap
     contents = tuple(round(0.55 * a + 0.45 * b) for a, b in zip(family.second, (236, 226, 205), strict=True))

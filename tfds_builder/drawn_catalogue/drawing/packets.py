@@ -7,6 +7,7 @@ from tfds_builder.drawn_catalogue.drawing import artwork, containers, design, em
 
 
 def render_box(sku: design.SkuDesign, shape: containers.Boxed, side: int) -> np.ndarray:
+    """A box or carton: float32[h, w, 4], 0..255, RGB premultiplied by alpha, and alpha."""
     front, depth = shape.front * sku.proportion, shape.side
     scale = (side - 6) / max(1, front + depth)
     width, height = round((front + depth) * scale) + 8, round(scale) + 8
@@ -91,6 +92,7 @@ def _polygon(canvas: np.ndarray, points: list, colour: tuple) -> None:
 
 
 def render_blister(sku: design.SkuDesign, shape: containers.Carded, side: int) -> np.ndarray:
+    """A product on a card: float32[h, w, 4], 0..255, RGB premultiplied by alpha, and alpha."""
     height = side - 4
     width = round(shape.width * sku.proportion * height)
     label = artwork.draw_label(sku, width, round(0.6 * height), safe=0.88)
