@@ -140,8 +140,8 @@ figures = evaluate.evaluate(evaluate.plan(workdir, "test", "best"), Console(sys.
 # %% [markdown]
 # ## The page
 #
-# `report.html` has all of this and the mistakes with their pictures. It is one file without anything outside of it: send
-# it as it is.
+# `report.html` has all of this and the mistakes with their pictures. It is one file without anything outside of it:
+# send it as it is.
 
 # %%
 from p10k_jax.reporting.inline import inline_page
