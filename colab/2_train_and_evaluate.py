@@ -140,13 +140,13 @@ figures = evaluate.evaluate(evaluate.plan(workdir, "test", "best"), Console(sys.
 # %% [markdown]
 # ## The page
 #
-# `report.html` is one file without anything outside of it: send it as it is. It is made of what lies in the workdir.
+# `report.html` has all of this and the mistakes with their pictures. It is one file without anything outside of it:
+# send it as it is.
 
 # %%
 from p10k_jax.reporting.inline import inline_page
-from p10k_jax.reporting.run_page import write_run_page
 
-inline_page(write_run_page(workdir))
+inline_page(workdir / "report.html")
 
 # %%
 for path in sorted(workdir.iterdir()):
