@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 from p10k_jax import setup
 from p10k_jax.config import clear_errors, read_workdir, run_program
 from p10k_jax.data.classes import FILE as CLASSES
-from p10k_jax.data.classes import Classes, classes_of, write_classes
+from p10k_jax.data.classes import Classes, classes_of, read_classes, write_classes
 from p10k_jax.data.splits import Split, has_stored_labels, open_split, split_labels
 from p10k_jax.evaluation.files import write_embeddings, write_evaluation
 from p10k_jax.evaluation.metrics import metrics
@@ -171,9 +171,9 @@ def evaluate(evaluation: Evaluation, console: Console) -> dict[str, Any]:
         console.say(str(report))
     if jax.process_index() != 0:
         return metrics(predictions.table)
-    classes = evaluation.classes()
     if not (evaluation.workdir / CLASSES).exists():
-        write_classes(evaluation.workdir, classes)
+        write_classes(evaluation.workdir, evaluation.classes())
+    classes = read_classes(evaluation.workdir)
     said = {"step": evaluation.step} | evaluation.settings
     if evaluation.embeddings:
         write_embeddings(evaluation.folder / "embeddings.parquet", predictions, said)

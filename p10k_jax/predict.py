@@ -38,7 +38,7 @@ from p10k_jax.classifier import Apply, Classifier, classifier_of_export, classif
 from p10k_jax.config import clear_errors, run_program
 from p10k_jax.data.augment import evaluation_crops
 from p10k_jax.data.batches import check_divides
-from p10k_jax.data.decode import RUNGS
+from p10k_jax.data.decode import GREY, RUNGS
 from p10k_jax.data.pictures_on_disk import Decoded, Found, Picture, find_pictures, read_pictures
 from p10k_jax.data.view_settings import ViewSettings
 from p10k_jax.evaluation.predictions import top_classes
@@ -247,7 +247,7 @@ def predicted_batches(prediction: Prediction) -> Iterator[tuple[list[Row], list[
 
 
 def _arrays(batch: Sequence[Decoded], batch_size: int) -> tuple[UInt8[np.ndarray, "b s s 3"], Float[np.ndarray, " b"]]:
-    canvases = np.full((batch_size, *batch[0].canvas.shape), 128, np.uint8)
+    canvases = np.full((batch_size, *batch[0].canvas.shape), GREY, np.uint8)
     aspects = np.ones(batch_size, np.float32)
     for row, picture in enumerate(batch):
         canvases[row], aspects[row] = picture.canvas, picture.aspect

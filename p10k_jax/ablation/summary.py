@@ -1,6 +1,5 @@
 """What came out of an ablation, as plain data: figures by run and by variant, and differences from the base."""
 
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from p10k_jax.config import as_plain, changes
 from p10k_jax.evaluation.comparison import compare, top1_interval
 from p10k_jax.evaluation.predictions import read_predictions
 from p10k_jax.facts import read_facts
-from p10k_jax.reporting.writers import read_metrics
+from p10k_jax.reporting.writers import images_per_second, read_metrics
 
 _SETTINGS = ("step", "image_size", "crop")
 
@@ -84,13 +83,12 @@ def _facts(run: Run, judged: Judged) -> dict[str, Any]:
     """
     facts, rows = read_facts(run.workdir), read_metrics(run.workdir / "metrics.jsonl")
     numbers = _numbers(figures_of(run, judged))
-    speeds = [row["train/images_per_second"] for row in rows if row.get("train/images_per_second")]
     return {
         "figures": {key: value for key, value in numbers.items() if key not in _SETTINGS},
         "settings": {key: numbers[key] for key in _SETTINGS if key in numbers},
         "parameters": facts.get("parameters"),
         "gflops": facts["forward_flops"] / 1e9 if facts.get("forward_flops") else None,
-        "images_per_second": statistics.median(speeds) if speeds else None,
+        "images_per_second": images_per_second(rows) or None,
         "hours": rows[-1]["seconds"] / 3600 if rows else None,
         "device": facts.get("device"),
     }

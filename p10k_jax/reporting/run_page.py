@@ -21,7 +21,7 @@ from p10k_jax.reporting.charts import Bar, Series, percent, plain
 from p10k_jax.reporting.gallery import PAIRS, Gallery, read_gallery
 from p10k_jax.reporting.page import render
 from p10k_jax.reporting.progress import duration_text
-from p10k_jax.reporting.writers import read_metrics
+from p10k_jax.reporting.writers import images_per_second, read_metrics
 
 FILE = "report.html"
 _GROUPS = 12
@@ -105,12 +105,6 @@ def _count(number: float) -> str:
         if number >= size:
             return f"{number / size:.3g} {unit}"
     return f"{number:,}"
-
-
-def images_per_second(rows: Sequence[Mapping]) -> float:
-    """Median over a run's rows; 0.0 without any."""
-    speeds = [row["train/images_per_second"] for row in rows if row.get("train/images_per_second")]
-    return float(np.median(speeds)) if speeds else 0.0
 
 
 def _curves(rows: Sequence[Mapping], config: Mapping) -> list[Markup]:

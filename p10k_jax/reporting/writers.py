@@ -1,8 +1,9 @@
 """Where figures of a run go: one JSON object a line, always, and the trackers."""
 
 import json
+import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,3 +75,9 @@ def read_metrics(path: Path) -> list[dict]:
         except json.JSONDecodeError:
             continue
     return rows
+
+
+def images_per_second(rows: Iterable[Mapping]) -> float:
+    """Median over a run's rows; 0.0 without any."""
+    speeds = [row["train/images_per_second"] for row in rows if row.get("train/images_per_second")]
+    return float(statistics.median(speeds)) if speeds else 0.0
