@@ -3,9 +3,6 @@
 A path here is a name there; only leaf names and axis orders differ between flax and torch.
 """
 
-import re
-from collections.abc import Mapping
-
 import jax
 import numpy as np
 
@@ -40,39 +37,8 @@ def to_ours(path: str, value: np.ndarray) -> np.ndarray:
     return value if axes is None else value.transpose(axes)
 
 
-def from_timm(tensors: Mapping[str, np.ndarray], template: Tree) -> Tree:
-    """A tree like `template` with the values of a timm state dict.
-
-    Args:
-        tensors: timm's names and arrays in torch's layout. `num_batches_tracked` counters are passed over.
-        template: Parameters and batch statistics in one tree or one of the two, of arrays or shapes.
-
-    Returns:
-        Float32 NumPy arrays in the structure of `template`.
-
-    Raises:
-        ValueError: a name that is missing or left over, or a shape that differs; all of them are listed.
-    """
-    paths = tree_paths(template)
-    wanted = {timm_name(path) for path in paths}
-    given = {name for name in tensors if not re.search(r"num_batches_tracked$", name)}
-    problems = [f"missing {name}" for name in sorted(wanted - given)]
-    problems += [f"left over {name}" for name in sorted(given - wanted)]
-    values = []
-    for path, leaf in paths.items():
-        if (name := timm_name(path)) not in given:
-            continue
-        value = to_ours(path, tensors[name])
-        if value.shape != leaf.shape:
-            problems.append(f"{name} has shape {tensors[name].shape}, {path} wants {leaf.shape}")
-        values.append(value)
-    if problems:
-        raise ValueError("The state dict does not fit the model:\n  " + "\n  ".join(problems))
-    return jax.tree.unflatten(jax.tree.structure(template), values)
-
-
 def to_timm(tree: Tree) -> dict[str, np.ndarray]:
-    """The inverse of `from_timm`: timm's names, torch's layout, float32 NumPy."""
+    """A tree as timm's state dict: its names, torch's layout, float32 NumPy. `fit_tensors` is the way back."""
     tensors = {}
     for path, leaf in tree_paths(tree).items():
         value = np.asarray(leaf, np.float32)

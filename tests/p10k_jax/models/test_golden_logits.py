@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from p10k_jax.models import create
-from p10k_jax.weights.state_dict import from_timm, to_timm
+from p10k_jax.weights.fit import fit_tensors
+from p10k_jax.weights.state_dict import to_timm
 from tests.goldens import recipe
 
 GOLDENS = json.loads((Path(recipe.__file__).parent / "models.json").read_text())
@@ -20,13 +21,12 @@ def build(name: str):
     golden = recipe.MODELS[name]
     model = create(golden.ours, num_classes=recipe.NUM_CLASSES, image_size=golden.image_size, **golden.options)
     params, batch_stats = jax.eval_shape(model.init, jax.random.key(0))
-    return model, fixed(params), fixed(batch_stats), jnp.asarray(recipe.fixed_images(golden.image_size))
-
-
-def fixed(tree):
-    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), tree)
-    shapes = {name: value.shape for name, value in to_timm(zeros).items()}
-    return from_timm(recipe.fixed_weights(shapes), tree)
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), (params, batch_stats))
+    shapes = {name: value.shape for tree in zeros for name, value in to_timm(tree).items()}
+    fit = fit_tensors(recipe.fixed_weights(shapes), {"params": params, "batch_stats": batch_stats})
+    assert (fit.resized, fit.new, fit.left_over, fit.renamed) == ((), (), (), ())
+    weights = fit.weights
+    return model, weights["params"], weights.get("batch_stats", {}), jnp.asarray(recipe.fixed_images(golden.image_size))
 
 
 def run(model, params, batch_stats, images):

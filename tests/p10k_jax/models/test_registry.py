@@ -8,7 +8,8 @@ import pytest
 
 from p10k_jax.models import create, known_names
 from p10k_jax.models.timm_names import FAMILIES, TIMM_NAMES, expand
-from p10k_jax.weights.state_dict import from_timm, to_timm, tree_paths
+from p10k_jax.weights.fit import fit_tensors
+from p10k_jax.weights.state_dict import to_timm, tree_paths
 from tests.goldens import recipe
 
 TIMM = json.loads((Path(recipe.__file__).parent / "shapes.json").read_text())
@@ -180,15 +181,17 @@ def test_bfloat16_compute_keeps_float32_parameters_and_logits(name):
 
 def test_state_dict_round_trip_and_its_errors():
     model = create("resnet-18", num_classes=5, image_size=32)
-    params, _ = jax.jit(model.init)(jax.random.key(0))
-    tensors = to_timm(params)
+    params, batch_stats = jax.jit(model.init)(jax.random.key(0))
+    tree = {"params": params, "batch_stats": batch_stats}
+    tensors = to_timm(params) | to_timm(batch_stats)
     assert tensors["layer2.0.downsample.0.weight"].shape == (128, 64, 1, 1)
     assert tensors["fc.weight"].shape == (5, 512)
-    back = from_timm(tensors, params)
-    assert tree_paths(back).keys() == tree_paths(params).keys()
-    jax.tree.map(np.testing.assert_array_equal, back, params)
+    back = fit_tensors(tensors, tree).weights
+    assert tree_paths(back).keys() == tree_paths(tree).keys()
+    jax.tree.map(np.testing.assert_array_equal, back, tree)
 
-    tensors["fc.weight"] = tensors["fc.weight"][:3]
-    tensors["extra"] = tensors.pop("fc.bias")
-    with pytest.raises(ValueError, match=r"missing fc\.bias\n  left over extra\n  fc\.weight has shape \(3, 512\)"):
-        from_timm(tensors, params)
+    tensors["conv1.weight"] = tensors["conv1.weight"][:3]
+    tensors["extra"] = tensors.pop("bn1.bias")
+    problems = (r"conv1\.weight has shape \(7, 7, 3, 3\)", r"missing bn1\.bias", "left over extra")
+    with pytest.raises(ValueError, match="(?s)" + "".join(f"(?=.*{problem})" for problem in problems)):
+        fit_tensors(tensors, tree)
