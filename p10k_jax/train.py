@@ -40,7 +40,7 @@ from p10k_jax.models.cost import count_parameters
 from p10k_jax.models.registry import resolve as known_model
 from p10k_jax.reporting.meter import Meter
 from p10k_jax.reporting.progress import Console
-from p10k_jax.reporting.run_page import write_run_page
+from p10k_jax.reporting.run_page import keep_run_page
 from p10k_jax.reporting.trackers import check_trackers, open_trackers
 from p10k_jax.reporting.training_views import views_picture
 from p10k_jax.reporting.writers import MetricWriter
@@ -254,7 +254,7 @@ def train(run: Run, console: Console) -> State:
             best = max(filter(None, [best, Best(figures["top1"], step)]))
             meter.validated(step, config.eval.split, figures, best.value)
             if writer:
-                write_run_page(workdir)
+                keep_run_page(workdir, console.say)
             checkpoints.save(state, step=step, metrics=figures)
         elif run.due("checkpoint", step):
             meter.flush()
@@ -264,7 +264,7 @@ def train(run: Run, console: Console) -> State:
     checkpoints.close()
     if writer:
         writer.close()
-        write_run_page(workdir)
+        keep_run_page(workdir, console.say)
     if report.counts.any():
         console.say(str(report))
     if best:

@@ -1,7 +1,7 @@
 """`report.html` of a workdir: what was trained and how, what came out, and where it errs."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,14 @@ def write_run_page(workdir: Path) -> Path:
     """Writes `report.html` and returns its path."""
     write_text(workdir / FILE, run_page(workdir))
     return workdir / FILE
+
+
+def keep_run_page(workdir: Path, say: Callable[[str], None]) -> None:
+    """`write_run_page` for a run that goes on: a page that cannot be made, of a damaged file say, is only said."""
+    try:
+        write_run_page(workdir)
+    except Exception as error:  # whatever lies in a workdir, training must not end of it
+        say(f"{workdir / FILE} could not be made ({type(error).__name__}: {error})")
 
 
 def run_page(workdir: Path) -> str:

@@ -3,6 +3,7 @@
 import html.parser
 import json
 import re
+import shutil
 import urllib.parse
 
 import numpy as np
@@ -19,7 +20,7 @@ from p10k_jax.evaluation.predictions import SCHEMA
 from p10k_jax.facts import write_facts
 from p10k_jax.reporting.ablation_page import ablation_page
 from p10k_jax.reporting.gallery import choose, write_gallery
-from p10k_jax.reporting.run_page import write_run_page
+from p10k_jax.reporting.run_page import keep_run_page, write_run_page
 from tests.browser import chromium, opened
 from tests.runs import tiny_config
 from tfds_builder.prepare import prepare
@@ -196,6 +197,18 @@ def test_a_workdir_that_was_only_trained(finished):
         assert title in text
     assert "model.options.depth" in text, "what differs from the defaults"
     assert 'id="split-1"' not in text
+
+
+def test_a_damaged_file_costs_the_page_and_not_the_run(workdir, tmp_path):
+    copy = tmp_path / "workdir"
+    shutil.copytree(workdir[0], copy)
+    before = (copy / "report.html").read_bytes()
+    (copy / "eval" / "test" / "predictions.parquet").write_bytes(b"torn")
+    said = []
+    keep_run_page(copy, said.append)
+    assert len(said) == 1
+    assert "report.html could not be made (Arrow" in said[0]
+    assert (copy / "report.html").read_bytes() == before
 
 
 @pytest.fixture(scope="module")
