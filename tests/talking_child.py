@@ -8,15 +8,16 @@ import time
 [behaviour] = sys.argv[1:]
 if behaviour == "deaf":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-print("ready")
-if behaviour == "killed":
-    os.kill(os.getpid(), signal.SIGKILL)
 if behaviour in ("polite", "deaf"):
     try:
+        print("ready")
         time.sleep(60)
     except KeyboardInterrupt:
         print("saves")
         sys.exit(7)
+print("ready")
+if behaviour == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
 if behaviour == "fails":
     print(*range(40), sep="\n")
     sys.exit(3)

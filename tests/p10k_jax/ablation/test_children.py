@@ -23,7 +23,8 @@ def talk(run, behaviour, on_line=lambda line, signals: None, inherited=()):
         on_line(line, signals)
 
     settings = {"log": run.log, "relay": relay, "signals": signals, "environment": {}, "inherited": inherited}
-    return run_child("tests.talking_child", [behaviour], **settings), lines
+    with signals.listening():  # as ablate does: a child then takes signals that a shell had this process ignore
+        return run_child("tests.talking_child", [behaviour], **settings), lines
 
 
 def test_output_goes_into_the_log_and_on(run):
