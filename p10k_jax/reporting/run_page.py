@@ -92,7 +92,7 @@ def _headline(splits: Sequence[Mapping], rows: Sequence[Mapping], told: Mapping)
     validated = [row for row in rows if any(key.endswith("/top1") for key in row)]
     if validated:
         (key,) = (key for key in validated[-1] if key.endswith("/top1"))
-        best = max((row for row in validated if key in row), key=lambda row: row[key])
+        best = max((row for row in validated if key in row), key=lambda row: (row[key], row["step"]))  # as checkpoints
         tiles.append(_tile(f"best {key.removesuffix('/top1')} top-1", _accuracy(best[key]), f"step {best['step']:,}"))
     if "parameters" in told:
         tiles.append(_tile("parameters", _count(told["parameters"])))

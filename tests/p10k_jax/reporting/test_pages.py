@@ -82,7 +82,8 @@ def workdir(tiny_data, tmp_path_factory):
         }
         for step in range(1, 101)
     ]
-    validations = [{"step": step, "validation/top1": step / 200, "validation/top5": 0.9} for step in (50, 100)]
+    accuracies = {25: 0.25, 50: 0.5, 75: 0.5, 100: 0.25}
+    validations = [{"step": step, "validation/top1": top1, "validation/top5": 0.9} for step, top1 in accuracies.items()]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in steps + validations))
     evaluated = folder / "eval" / "test"
     found = write_evaluation(evaluated, table, classes=CLASSES, step=100, image_size=32, crop=0.0)
@@ -188,7 +189,9 @@ def test_headline(workdir):
     assert '<span class="what">images a second</span><span class="figure">150</span>' in text  # the median
     assert '<span class="figure">1h00m</span>' in text
     assert '<span class="figure">21.6 M</span>' in text
-    assert '<span class="what">best validation top-1</span><span class="figure">50.00 %</span>' in text
+    # Of equals the later, as the checkpoint that is kept.
+    best = '<span class="what">best validation top-1</span><span class="figure">50.00 %</span>'
+    assert f'{best}<span class="note">step 75</span>' in text
 
 
 def test_a_workdir_that_was_only_trained(finished):
