@@ -123,8 +123,13 @@ def num_groups(config: ConfigDict, builder: tfds.core.DatasetBuilder, split: Spl
     return int(groups.max()) + 1
 
 
-def objective(config: ConfigDict, builder: tfds.core.DatasetBuilder, split: Split) -> Objective:
-    """What training makes small; the class frequencies are looked up where it needs them."""
+def class_counts(config: ConfigDict, builder: tfds.core.DatasetBuilder, split: Split) -> np.ndarray:
+    """Images of every class that the model tells: int64[c]."""
+    return np.bincount(split_labels(builder, split), minlength=config.model.num_classes)
+
+
+def objective(config: ConfigDict, class_counts: Callable[[], np.ndarray]) -> Objective:
+    """What training makes small; `class_counts`, images of every class, is called where it needs them."""
     settings = dict(config.loss)
     group_weight = settings.pop("group_weight")
     counts = None
@@ -135,7 +140,7 @@ def objective(config: ConfigDict, builder: tfds.core.DatasetBuilder, split: Spli
                 "often classes come; choose one."
             )
     if settings["logit_adjustment"] or settings["class_weight_power"] or settings["margin"]:
-        counts = np.bincount(split_labels(builder, split), minlength=config.model.num_classes)
+        counts = class_counts()
     scale = config.head.scale if config.head.name == "cosine" else None
     return make_objective(make_loss(**settings, scale=scale, class_counts=counts), group_weight=group_weight)
 

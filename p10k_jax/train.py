@@ -27,8 +27,7 @@ from p10k_jax.config import (
     run_program,
     write_workdir,
 )
-from p10k_jax.data.augment import Views
-from p10k_jax.data.batches import abstract_batch, check_divides, global_batches
+from p10k_jax.data.batches import check_divides, global_batches
 from p10k_jax.data.classes import Classes, classes_of, write_classes
 from p10k_jax.data.decode import DecodeReport
 from p10k_jax.data.order import Order
@@ -38,19 +37,17 @@ from p10k_jax.facts import FILE as FACTS
 from p10k_jax.facts import facts, read_facts, write_facts
 from p10k_jax.models.cost import count_parameters
 from p10k_jax.models.registry import resolve as known_model
+from p10k_jax.program import Program, training_program
 from p10k_jax.reporting.meter import Meter
 from p10k_jax.reporting.progress import Console
 from p10k_jax.reporting.run_page import keep_run_page
 from p10k_jax.reporting.trackers import check_trackers, open_trackers
 from p10k_jax.reporting.training_views import views_picture
 from p10k_jax.reporting.writers import MetricWriter
-from p10k_jax.training.checkpoint import Best, Checkpoints, abstract_state, has_checkpoint
+from p10k_jax.training.checkpoint import Best, Checkpoints, has_checkpoint
 from p10k_jax.training.duration import run_steps, to_steps
-from p10k_jax.training.mesh import batch_sharding, make_mesh, replicated, state_shardings
-from p10k_jax.training.optimizer import frozen_parameters
-from p10k_jax.training.patterns import check_patterns
-from p10k_jax.training.state import State, evaluation_weights, initial_state
-from p10k_jax.training.step import make_train_step
+from p10k_jax.training.mesh import batch_sharding, make_mesh
+from p10k_jax.training.state import State, evaluation_weights
 from p10k_jax.weights.fit import same_part
 
 
@@ -67,9 +64,8 @@ class Run(NamedTuple):
     total_steps: int
     due: Callable[[str, int], bool]
     init: Callable[[], State]
-    state: State
+    program: Program
     order: Order
-    phases: list[tuple[int, Views, jax.stages.Lowered]]
     validate: setup.Evaluator | None
     summary: str
 
@@ -119,48 +115,30 @@ def plan(config: ConfigDict, workdir: Path) -> Run:
             config.model.weights_sha256 = pretrained.sha256
     check_workdir(workdir, as_plain(config))
 
-    # -- Optimizer, steps
-    params, _ = jax.eval_shape(model.init, jax.random.key(0))
-    optimizer, schedule, decay_table = recipe.optimizer(config, params, total_steps, in_steps)
-    make_step = functools.partial(
-        make_train_step,
+    # -- The step
+    program = training_program(
+        config,
         model,
-        optimizer,
-        objective=recipe.objective(config, builder, split),
-        schedule=schedule,
-        ema_decay=config.ema_decay,
-        accumulate=config.optimizer.accumulate,
-        frozen=frozen_parameters(params, config.optimizer.rates),
+        mesh,
+        class_counts=functools.partial(recipe.class_counts, config, builder, split),
+        total_steps=total_steps,
+        in_steps=in_steps,
     )
-    phases = recipe.phases(config, total_steps, in_steps)
     validate = None
     if config.eval.split:
         validate = setup.make_evaluator(config, model, open_split(builder, config.eval.split), mesh)
+    setup.assert_space(workdir, program.state)
 
-    # -- State: shapes, then shardings; values come last, so that nothing is ever whole on one device first
-    settings = {"model": model, "optimizer": optimizer, "seed": config.seed, "ema": config.ema_decay > 0}
-    initial = functools.partial(initial_state, **settings)
-    shapes = jax.eval_shape(initial, {})
-    check_patterns(config.sharding_rules, shapes, setting="sharding_rules")
-    shardings = state_shardings(mesh, shapes, config.sharding_rules)
-    setup.assert_space(workdir, shapes)
-
+    # -- Values come last, so that nothing is ever whole on one device first
     def init() -> State:
         start = fit.weights if (fit := load()) else {}
         load.cache_clear()  # gigabytes that nobody needs again
         # A host gives its devices their shards alone; `device_put` would gather every array whole over all hosts.
         placed = jax.tree.map(
             lambda value, sharding: jax.make_array_from_callback(value.shape, sharding, lambda part: value[part]),
-            *(start, same_part(shardings, start)),
+            *(start, same_part(program.shardings, start)),
         )
-        return jax.jit(initial, out_shardings=shardings)(placed)
-
-    state = abstract_state(shapes, shardings)
-    batch = abstract_batch(config.batch_size, config.data.canvas_size, batch_sharding(mesh))
-
-    def lowered(phase: recipe.Phase) -> jax.stages.Lowered:
-        step = make_step(views=phase.views, mixing=phase.mixing)
-        return jax.jit(step, out_shardings=(shardings, replicated(mesh)), donate_argnums=0).lower(state, batch)
+        return jax.jit(program.initial, out_shardings=program.shardings)(placed)
 
     return Run(
         config=config,
@@ -173,19 +151,18 @@ def plan(config: ConfigDict, workdir: Path) -> Run:
         total_steps=total_steps,
         due=due,
         init=init,
-        state=state,
+        program=program,
         order=recipe.order(config, builder, split, in_steps),
-        phases=[(phase.until, phase.views, lowered(phase)) for phase in phases],
         validate=validate,
         summary=(
             f"{split.dataset} {split.name}: {len(split):,} images, {split.num_classes:,} classes\n"
             f"{config.model.name}: {count_parameters(model):,} parameters\n"
             + (f"{pretrained}\n" if pretrained else "")
             + f"{setup.image_settings(config)}\n"
-            + f"{decay_table}\n"
+            + f"{program.parameter_table}\n"
             f"{total_steps:,} steps of {config.batch_size} images on {mesh.devices.size} x "
             f"{jax.devices()[0].device_kind}, mesh {dict(mesh.shape)}"
-            + "".join(f"\n  {phase.description}" for phase in phases if len(phases) > 1)
+            + "".join(f"\n  {phase.description}" for phase in program.phases if len(program.phases) > 1)
         ),
     )
 
@@ -201,7 +178,7 @@ def train(run: Run, console: Console) -> State:
             write_classes(workdir, run.classes())
     checkpoints = Checkpoints(workdir / "checkpoints", metric="top1")
     resumed_at = max(checkpoints.steps(), default=0)
-    state = checkpoints.restore(resumed_at, run.state) if resumed_at else run.init()
+    state = checkpoints.restore(resumed_at, run.program.state) if resumed_at else run.init()
     best = checkpoints.best()
     console.say(run.summary + (f"; goes on after step {resumed_at:,}" if resumed_at else ""))
 
@@ -230,17 +207,18 @@ def train(run: Run, console: Console) -> State:
         total_steps=run.total_steps,
         log_due=functools.partial(run.due, "log"),
     )
-    phases = iter(run.phases)
+    phases = iter(run.program.phases)
     until = 0
     for step, batch in enumerate(meter.timed(batches), start=resumed_at + 1):
         while step > until:
-            until, views, lowered = next(phases)
+            phase = next(phases)
+            until = phase.until
             if step <= until:
                 meter.flush()
                 console.live("compiling the training step ...")
-                train_step = lowered.compile()
+                train_step = phase.lowered.compile()
                 if writer and writer.shows_pictures:
-                    look = {"views": views, "statistics": setup.normalisation(config)}
+                    look = {"views": phase.views, "statistics": setup.normalisation(config)}
                     writer.picture(step, "training_views", views_picture(state["key"], step - 1, batch.device, **look))
                 meter.begin_window()
         with jax.transfer_guard("disallow"):

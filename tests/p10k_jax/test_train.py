@@ -109,7 +109,7 @@ def test_killed_and_resumed_is_bitwise_undisturbed(finished, tiny_data, tmp_path
     assert process.returncode == 0, output
 
     expected = plan(tiny_config(tiny_data), undisturbed)
-    resumed = Checkpoints(workdir / "checkpoints", metric="top1", read_only=True).restore(30, expected.state)
+    resumed = Checkpoints(workdir / "checkpoints", metric="top1", read_only=True).restore(30, expected.program.state)
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(resumed), state)
 
     def losses(folder):
@@ -261,7 +261,7 @@ def test_a_run_starts_from_the_weights_of_a_file_and_resumes_without_it(finished
         np.testing.assert_array_equal(weights["head"]["kernel"], 0)
         theirs = {key: value for key, value in donor["params"].items() if key != "head"}
         jax.tree.map(np.testing.assert_array_equal, {key: weights[key] for key in theirs}, theirs)
-    placed = jax.tree.map(lambda array, wanted: array.sharding == wanted.sharding, state, run.state)
+    placed = jax.tree.map(lambda array, wanted: array.sharding == wanted.sharding, state, run.program.state)
     assert all(jax.tree.leaves(placed))
     train(run, Console())
     file.unlink()
@@ -306,7 +306,7 @@ FULL = {
 
 def test_the_full_recipe_runs_and_resumes_bitwise_in_any_phase(tiny_data, tmp_path):
     run = plan(tiny_config(tiny_data, **FULL), tmp_path / "undisturbed")
-    assert [until for until, *_ in run.phases] == [6, 9, 12]
+    assert [phase.until for phase in run.program.phases] == [6, 9, 12]
     assert "up to step 6: 16 pixels\n  up to step 9: 32 pixels\n  up to step 12: 32 pixels, plain" in run.summary
     assert run.config.model.num_groups > 1
     expected = jax.device_get(train(run, Console()))
