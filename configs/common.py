@@ -84,6 +84,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.model.name = ""  # see python -c "from p10k_jax.models import known_names; print(known_names())"
     config.model.num_classes = placeholder(int)  # empty: from the data
     config.model.dtype = "auto"  # what the forward pass computes in; auto: bfloat16, and float32 on CPU
+    config.model.attention = "keep"  # for the gradient; or recompute, for less memory, or cudnn, on NVIDIA GPUs
+    config.model.remat = "none"  # or products, blocks: compute again for the gradient what lies within, for less memory
     config.model.options = ConfigDict()  # over what the name stands for
     config.model.weights = ""  # to start from: a file, hf_hub:timm/NAME, or the workdir of a run; empty: from chance
     config.model.weights_new = ()  # patterns of parameters that it may lack; the head always may
@@ -123,6 +125,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.optimizer.b1 = 0.9
     config.optimizer.b2 = placeholder(float)  # empty: 0.999, and 0.99 for lion
     config.optimizer.momentum = 0.9
+    config.optimizer.moment_dtype = "float32"  # of the first moment; bfloat16 takes half of its memory
     config.schedule = ConfigDict()
     config.schedule.name = "cosine"  # or linear, constant, rsqrt
     config.schedule.warmup = duration(percent=5.0)

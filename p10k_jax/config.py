@@ -18,7 +18,10 @@ from p10k_jax.files import write_json
 from p10k_jax.training.duration import UNITS
 
 # Settings that may differ when a run goes on: at most the rounding of its numbers depends on them.
-_MAY_CHANGE = ("data.data_dir", "data.manual_dir", "data.threads", "data.workers", "mesh.", "log.", "checkpoint.")
+_MAY_CHANGE = (
+    *("data.data_dir", "data.manual_dir", "data.threads", "data.workers"),
+    *("model.attention", "model.remat", "mesh.", "log.", "checkpoint."),
+)
 
 # What a bad flag, or a bad config file, raises.
 FLAG_ERRORS = (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, SyntaxError)

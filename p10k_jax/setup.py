@@ -20,7 +20,9 @@ from p10k_jax.data.splits import Split, data_fingerprint
 from p10k_jax.evaluation.neighbours import Gallery
 from p10k_jax.evaluation.predictions import Predictions, PredictStep, make_predict_step, predict_split
 from p10k_jax.models import HeadSettings, Model, create
+from p10k_jax.models.attention import ATTENTIONS
 from p10k_jax.models.functional import Tree
+from p10k_jax.models.remat import REMATS
 from p10k_jax.training.mesh import batch_sharding, replicated
 from p10k_jax.weights.preprocessing import Preprocessing
 from tfds_builder.disk import free_bytes
@@ -144,8 +146,16 @@ def loading(config: ConfigDict) -> Loading:
     return Loading(threads=threads, workers=workers)
 
 
-def make_model(config: ConfigDict, *, image_size: int | None = None) -> Model:
-    """The model of a resolved config, for its image size or another."""
+def make_model(config: ConfigDict, *, image_size: int | None = None, training: bool = False) -> Model:
+    """The model of a resolved config, for its image size or another.
+
+    Only in `training` is it computed as `model.attention` and `model.remat` say: without a gradient nothing is kept,
+    and a run is evaluated on other hardware than it was trained on.
+    """
+    computing = {}
+    if training:
+        how = {"attention": (config.model.attention, ATTENTIONS[0]), "remat": (config.model.remat, REMATS[0])}
+        computing = {key: value for key, (value, default) in how.items() if value != default}
     return create(
         config.model.name,
         num_classes=config.model.num_classes,
@@ -153,6 +163,7 @@ def make_model(config: ConfigDict, *, image_size: int | None = None) -> Model:
         head=HeadSettings(**config.head, num_groups=config.model.num_groups),
         dtype=_DTYPES[config.model.dtype],
         **{key: value for key, value in config.model.options.items() if value is not None},
+        **computing,
     )
 
 

@@ -107,7 +107,7 @@ def plan(config: ConfigDict, workdir: Path) -> Run:
         return step == total_steps or (every[what] > 0 and step % every[what] == 0)
 
     # -- Model and the weights that it starts from
-    model = setup.make_model(config)
+    model = setup.make_model(config, training=True)
     load = functools.cache(functools.partial(recipe.start_weights, config, model))
     pretrained = None if has_checkpoint(workdir / "checkpoints") else load()  # a resumed run needs no file
     if pretrained:

@@ -16,8 +16,10 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from p10k_jax.models.attention import ATTENTIONS, attend
 from p10k_jax.models.heads import LINEAR_HEAD, HeadSettings
 from p10k_jax.models.layers import check_choice, check_drop_path, drop_path_rates, kept_branches
+from p10k_jax.models.remat import REMATS, run_block
 from p10k_jax.models.transformer import ACTIVATIONS, Mlp, SwiGlu, TokenTrunk, layer_norm, linear
 
 ROTARIES = ("grid", "unit", "learned", "none")
@@ -120,6 +122,7 @@ class RotaryAttention(nnx.Module):
         key_bias: bool,
         inner_norm: bool,
         halves: bool,
+        attention: str,
         epsilon: float,
         dtype,
         rngs: nnx.Rngs,
@@ -139,6 +142,7 @@ class RotaryAttention(nnx.Module):
             self.norm = layer_norm(width, epsilon=epsilon, **make)
         self.proj = linear(width, width, kernel_init=last_kernel_init, **make)
         self.heads, self.split, self.inner_norm, self.halves = heads, split, inner_norm, halves
+        self.attention = attention
 
     def _project(self, tokens: Float[Array, "b n d"]) -> list[Float[Array, "b n d"]]:
         if self.split:
@@ -154,7 +158,7 @@ class RotaryAttention(nnx.Module):
         queries, keys, values = (x.reshape(b, n, self.heads, d // self.heads) for x in self._project(tokens))
         if turn is not None:
             queries, keys = (rotate(x, turn, halves=self.halves) for x in (queries, keys))
-        mixed = jax.nn.dot_product_attention(queries, keys, values).reshape(b, n, d)
+        mixed = attend(queries, keys, values, how=self.attention).reshape(b, n, d)
         return self.proj(self.norm(mixed) if self.inner_norm else mixed)
 
 
@@ -190,6 +194,7 @@ class BlockSettings(NamedTuple):
     attention_norm: bool
     halves: bool
     layer_scale: float
+    attention: str
 
 
 class EvaBlock(nnx.Module):
@@ -211,6 +216,7 @@ class EvaBlock(nnx.Module):
             key_bias=settings.key_bias,
             inner_norm=settings.attention_norm,
             halves=settings.halves,
+            attention=settings.attention,
             epsilon=epsilon,
             last_kernel_init=last,
             **make,
@@ -266,6 +272,8 @@ class Eva(TokenTrunk):
         drop_path: Chance that the last block's residual branches are skipped for an image in training; that of the
             others rises to it linearly.
         norm_epsilon: Of every LayerNorm.
+        attention: Of `p10k_jax.models.attention.ATTENTIONS`: how it is computed changes memory and speed alone.
+        remat: Of `p10k_jax.models.remat.REMATS`: what is computed again for the gradient; likewise.
         head: What stands on the trunk.
         dtype: What the trunk computes in; angles are float32. Parameters, neck, heads and outputs are float32.
 
@@ -309,11 +317,15 @@ class Eva(TokenTrunk):
         rotary_halves: bool = False,
         drop_path: float = 0.0,
         norm_epsilon: float = 1e-6,
+        attention: str = ATTENTIONS[0],
+        remat: str = REMATS[0],
         head: HeadSettings = LINEAR_HEAD,
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
         check_choice("activation", activation, (*ACTIVATIONS, "swiglu", "split_swiglu"))
+        check_choice("attention", attention, ATTENTIONS)
+        check_choice("remat", remat, REMATS)
         check_drop_path(drop_path)
         settings = {"epsilon": norm_epsilon, "dtype": dtype, "rngs": rngs}
         self.rotary = Rotary(
@@ -345,6 +357,7 @@ class Eva(TokenTrunk):
             attention_norm=attention_norm,
             halves=rotary_halves,
             layer_scale=layer_scale,
+            attention=attention,
         )
         self.blocks = nnx.List([EvaBlock(number, width, heads, block, **settings) for number in range(depth)])
         self.add_pooling(
@@ -359,6 +372,7 @@ class Eva(TokenTrunk):
             **settings,
         )
         self.add_heads(width, num_classes, head, rngs=rngs)
+        self.remat = remat
 
     def _turns(self, rows: int, columns: int) -> list[Turn | None]:
         """What each block turns the tokens of such a picture by; the prefix's angles are 0: it stays as it is."""
@@ -381,7 +395,8 @@ class Eva(TokenTrunk):
         tokens = self.embed(images)
         turns = self._turns(*(side // self.patch_size for side in images.shape[1:3]))
         for number, (block, rate) in enumerate(zip(self.blocks, rates, strict=True)):
-            tokens = block(tokens, turns[number], kept_branches(key, number, rate, 2, images.shape[0]))
+            keep = kept_branches(key, number, rate, 2, images.shape[0])
+            tokens = run_block(block, tokens, turns[number], keep, remat=self.remat)
         return self.pooled(tokens)
 
 

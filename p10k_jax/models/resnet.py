@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from p10k_jax.models.heads import LINEAR_HEAD, Classifier, HeadSettings
 from p10k_jax.models.layers import GemPool, check_choice, check_drop_path, drop_path_rates, kept_branches
+from p10k_jax.models.remat import REMATS, run_block
 
 
 class ResNetShape(NamedTuple):
@@ -180,6 +181,8 @@ class ResNet(Classifier):
         drop_path: Chance that the last block's residual branch is skipped for an image in training; that of the others
             rises to it linearly (stochastic depth; Huang et al., arXiv 1603.09382).
         frozen_norms: Every BatchNorm keeps its remembered statistics in training too, as a frozen trunk wants it.
+        remat: Of `p10k_jax.models.remat.REMATS`: what is computed again for the gradient; it
+            changes memory and speed alone.
         head: What stands on the trunk.
         dtype: What the trunk computes in. Parameters, batch statistics, neck, heads and outputs are float32.
 
@@ -205,12 +208,14 @@ class ResNet(Classifier):
         pool: str = "avg",
         drop_path: float = 0.0,
         frozen_norms: bool = False,
+        remat: str = REMATS[0],
         head: HeadSettings = LINEAR_HEAD,
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
         _check(stem=stem, stem_pool=stem_pool, pool=pool, antialias=antialias, blocks=blocks, widths=widths)
         check_drop_path(drop_path)
+        check_choice("remat", remat, REMATS)
         if not bottleneck and (groups, group_width) != (1, 64):
             raise ValueError(f"groups={groups}, group_width={group_width}: basic blocks have no groups.")
         make = {"dtype": dtype, "rngs": rngs}
@@ -230,6 +235,7 @@ class ResNet(Classifier):
         self.add_heads(c_in, num_classes, head, path="fc", rngs=rngs)
         self.stem_pool = "average" if antialias else stem_pool
         self.pool, self.drop_path, self.frozen_norms, self.dtype = pool, drop_path, frozen_norms, dtype
+        self.remat = remat
 
     def _add_stem(self, stem: str, width: int, *, dtype, rngs: nnx.Rngs) -> int:
         """Makes `conv1` and `bn1`; gives their number of channels."""
@@ -278,7 +284,8 @@ class ResNet(Classifier):
         train = train and not self.frozen_norms
         x = self._stem(images.astype(self.dtype), train=train)
         for number, (block, rate) in enumerate(zip(blocks, rates, strict=True)):
-            x = block(x, kept_branches(key, number, rate, 1, images.shape[0])[0], train=train)
+            keep = kept_branches(key, number, rate, 1, images.shape[0])[0]
+            x = run_block(block, x, keep, remat=self.remat, train=train)
         return pool_pixels(x, self.gem_pool if self.pool == "gem" else None)
 
 

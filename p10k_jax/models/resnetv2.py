@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from p10k_jax.models.heads import LINEAR_HEAD, Classifier, HeadSettings
 from p10k_jax.models.layers import GemPool, check_choice, check_drop_path, drop_path_rates, kept_branches
+from p10k_jax.models.remat import REMATS, run_block
 from p10k_jax.models.resnet import POOLS, he_init, pool_pixels
 
 
@@ -121,6 +122,8 @@ class ResNetV2(Classifier):
         pool: `'avg'` or `'gem'`, the generalised mean.
         drop_path: Chance that the last block's residual branch is skipped for an image in training; that of the others
             rises to it linearly (stochastic depth; Huang et al., arXiv 1603.09382).
+        remat: Of `p10k_jax.models.remat.REMATS`: what is computed again for the gradient; it
+            changes memory and speed alone.
         head: What stands on the trunk.
         dtype: What the trunk computes in; norms' statistics and the standardisation of kernels are float32. Parameters,
             neck, heads and outputs are float32.
@@ -139,12 +142,14 @@ class ResNetV2(Classifier):
         stem_width: int = 64,
         pool: str = "avg",
         drop_path: float = 0.0,
+        remat: str = REMATS[0],
         head: HeadSettings = LINEAR_HEAD,
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
         check_choice("pool", pool, POOLS)
         check_drop_path(drop_path)
+        check_choice("remat", remat, REMATS)
         c_in, outputs = stem_width * width_factor, [width * width_factor for width in widths]
         if len(blocks) != len(widths) or min(blocks) < 1:
             raise ValueError(f"blocks={blocks} and widths={widths} are of different length, or a stage is empty.")
@@ -164,7 +169,7 @@ class ResNetV2(Classifier):
         if pool == "gem":
             self.gem_pool = GemPool()
         self.add_heads(c_in, num_classes, head, path="head.fc", rngs=rngs)
-        self.pool, self.drop_path, self.dtype = pool, drop_path, dtype
+        self.pool, self.drop_path, self.remat, self.dtype = pool, drop_path, remat, dtype
 
     def features(
         self, images: Float[Array, "b h w 3"], *, train: bool = False, key: PRNGKeyArray | None = None
@@ -176,5 +181,6 @@ class ResNetV2(Classifier):
         # A border of zeros, not of minus infinity: it counts in the maximum.
         x = nnx.max_pool(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), (3, 3), strides=(2, 2))
         for number, (block, rate) in enumerate(zip(blocks, rates, strict=True)):
-            x = block(x, kept_branches(key, number, rate, 1, images.shape[0])[0])
+            keep = kept_branches(key, number, rate, 1, images.shape[0])[0]
+            x = run_block(block, x, keep, remat=self.remat)
         return pool_pixels(nnx.relu(self.norm(x)), self.gem_pool if self.pool == "gem" else None)

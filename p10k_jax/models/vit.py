@@ -6,13 +6,14 @@ goes back to timm by name; see `p10k_jax.weights.state_dict`.
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from p10k_jax.models.attention import ATTENTIONS, attend
 from p10k_jax.models.heads import LINEAR_HEAD, HeadSettings
 from p10k_jax.models.layers import check_choice, check_drop_path, drop_path_rates, kept_branches
+from p10k_jax.models.remat import REMATS, run_block
 from p10k_jax.models.transformer import (
     ACTIVATIONS,
     LayerScale,
@@ -51,13 +52,24 @@ class Attention(nnx.Module):
     """Multi-head self-attention with one fused projection; `qk_norm` normalises queries and keys a head
     (Dehghani et al., arXiv 2302.05442)."""
 
-    def __init__(self, width: int, heads: int, *, qkv_bias: bool, qk_norm: bool, epsilon: float, dtype, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        qkv_bias: bool,
+        qk_norm: bool,
+        attention: str,
+        epsilon: float,
+        dtype,
+        rngs: nnx.Rngs,
+    ):
         self.qkv = linear(width, 3 * width, bias=qkv_bias, dtype=dtype, rngs=rngs)
         if qk_norm:
             self.q_norm = layer_norm(width // heads, epsilon=epsilon, dtype=dtype, rngs=rngs)
             self.k_norm = layer_norm(width // heads, epsilon=epsilon, dtype=dtype, rngs=rngs)
         self.proj = linear(width, width, dtype=dtype, rngs=rngs)
-        self.heads, self.qk_norm = heads, qk_norm
+        self.heads, self.qk_norm, self.attention = heads, qk_norm, attention
 
     def __call__(self, tokens: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
         b, n, d = tokens.shape
@@ -65,7 +77,7 @@ class Attention(nnx.Module):
         queries, keys, values = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
         if self.qk_norm:
             queries, keys = self.q_norm(queries), self.k_norm(keys)
-        mixed = jax.nn.dot_product_attention(queries, keys, values)
+        mixed = attend(queries, keys, values, how=self.attention)
         return self.proj(mixed.reshape(b, n, d))
 
 
@@ -82,13 +94,14 @@ class Block(nnx.Module):
         qkv_bias: bool,
         qk_norm: bool,
         layer_scale: float,
+        attention: str,
         epsilon: float,
         dtype,
         rngs: nnx.Rngs,
     ):
         norm = {"epsilon": epsilon, "dtype": dtype, "rngs": rngs}
         self.norm1 = layer_norm(width, **norm)
-        self.attn = Attention(width, heads, qkv_bias=qkv_bias, qk_norm=qk_norm, **norm)
+        self.attn = Attention(width, heads, qkv_bias=qkv_bias, qk_norm=qk_norm, attention=attention, **norm)
         self.norm2 = layer_norm(width, **norm)
         hidden = int(width * mlp_ratio)
         if activation == "swiglu":
@@ -138,6 +151,8 @@ class VisionTransformer(TokenTrunk):
         drop_path: Chance that the last block's residual branches are skipped for an image in training; that of the
             others rises to it linearly (stochastic depth; Huang et al., arXiv 1603.09382).
         norm_epsilon: Of every LayerNorm.
+        attention: Of `p10k_jax.models.attention.ATTENTIONS`: how it is computed changes memory and speed alone.
+        remat: Of `p10k_jax.models.remat.REMATS`: what is computed again for the gradient; likewise.
         head: What stands on the trunk.
         dtype: What the trunk computes in. Parameters, neck, heads and outputs are float32.
 
@@ -169,11 +184,15 @@ class VisionTransformer(TokenTrunk):
         layer_scale: float = 0.0,
         drop_path: float = 0.0,
         norm_epsilon: float = 1e-6,
+        attention: str = ATTENTIONS[0],
+        remat: str = REMATS[0],
         head: HeadSettings = LINEAR_HEAD,
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
         check_choice("activation", activation, (*ACTIVATIONS, "swiglu"))
+        check_choice("attention", attention, ATTENTIONS)
+        check_choice("remat", remat, REMATS)
         check_drop_path(drop_path)
         if width % heads:
             raise ValueError(f"width={width} is not a multiple of heads={heads}.")
@@ -191,6 +210,7 @@ class VisionTransformer(TokenTrunk):
             **settings,
         )
         block = {"activation": activation, "qkv_bias": qkv_bias, "qk_norm": qk_norm, "layer_scale": layer_scale}
+        block |= {"attention": attention}
         self.blocks = nnx.List([Block(width, heads, mlp_ratio, **block, **settings) for _ in range(depth)])
         self.add_pooling(
             pool=pool,
@@ -204,7 +224,7 @@ class VisionTransformer(TokenTrunk):
             **settings,
         )
         self.add_heads(width, num_classes, head, rngs=rngs)
-        self.drop_path = drop_path
+        self.drop_path, self.remat = drop_path, remat
 
     def features(
         self, images: Float[Array, "b h w 3"], *, train: bool = False, key: PRNGKeyArray | None = None
@@ -213,5 +233,6 @@ class VisionTransformer(TokenTrunk):
         rates = drop_path_rates(self.drop_path, len(self.blocks), train=train, key=key)
         tokens = self.embed(images)
         for number, (block, rate) in enumerate(zip(self.blocks, rates, strict=True)):
-            tokens = block(tokens, kept_branches(key, number, rate, 2, images.shape[0]))
+            keep = kept_branches(key, number, rate, 2, images.shape[0])
+            tokens = run_block(block, tokens, keep, remat=self.remat)
         return self.pooled(tokens)

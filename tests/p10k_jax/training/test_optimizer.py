@@ -194,3 +194,22 @@ def test_the_head_learns_first_and_all_else_comes_in():
         np.testing.assert_allclose(moves["head"]["bias"], -0.5)
         np.testing.assert_allclose(moves["neck"]["scale"], -0.5)
     np.testing.assert_allclose(moved, [0, 0, 0, 0, 0.125, 0.25, 0.375, 0.5, 0.5, 0.5])
+
+
+@pytest.mark.parametrize("name", ["adamw", "adafactor", "lamb", "lion", "muon", "sgd"])
+def test_first_moments_in_bfloat16_take_half_the_memory_and_lead_to_the_same_place(name):
+    settings = {"weight_decay": 0.01, "no_decay": NO_DECAY}
+    plain, _ = make_optimizer(name, constant(0.01), PARAMS, **settings)
+    halved, _ = make_optimizer(name, constant(0.01), PARAMS, moment_dtype="bfloat16", **settings)
+    size = sum(leaf.size for leaf in jax.tree.leaves(PARAMS))
+    kept = [leaf for leaf in jax.tree.leaves(halved.init(PARAMS)) if leaf.dtype == jnp.bfloat16]
+    assert sum(leaf.size for leaf in kept) == size
+    moved = jax.tree.map(lambda a, b: np.asarray(a - b), run(plain, 3), PARAMS)
+    jax.tree.map(
+        lambda a, b, c: np.testing.assert_allclose(a - b, c, rtol=0.02, atol=2e-5), run(halved, 3), PARAMS, moved
+    )
+
+
+def test_an_unknown_moment_dtype_says_so():
+    with pytest.raises(ValueError, match=r"optimizer\.moment_dtype='float8' is unknown; known: 'float32', 'bfloat16'"):
+        make_optimizer("adamw", constant(0.1), PARAMS, weight_decay=0.0, moment_dtype="float8")

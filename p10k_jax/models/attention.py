@@ -1,0 +1,77 @@
+"""Scaled dot-product attention, and what of it is kept for the gradient."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from p10k_jax.models.layers import check_choice
+
+# Name -> what it does:
+#   keep       XLA; the attention weights are kept for the gradient, in the precision that they are used in.
+#   recompute  XLA; the gradient computes them again: nothing that grows with the square of the tokens is kept.
+#   cudnn      NVIDIA's fused kernel, which never writes them: 16-bit queries, on NVIDIA GPUs alone.
+ATTENTIONS = ("keep", "recompute", "cudnn")
+
+
+def attend(
+    queries: Float[Array, "b n h d"], keys: Float[Array, "b m h d"], values: Float[Array, "b m h d"], *, how: str
+) -> Float[Array, "b n h d"]:
+    """Attention (Vaswani et al., arXiv 1706.03762, eq. 1) of every head.
+
+    Scores and softmax are float32 in any dtype; weights and values are multiplied in that of the inputs.
+
+    Args:
+        queries, keys, values: Of one dtype.
+        how: Of `ATTENTIONS`; all give the same up to rounding.
+
+    Raises:
+        ValueError: an unknown `how`, or `cudnn` where it cannot be.
+    """
+    check_choice("attention", how, ATTENTIONS)
+    if how == "cudnn":
+        return _fused(queries, keys, values)
+    return (jax.checkpoint(_attend) if how == "recompute" else _attend)(queries, keys, values)
+
+
+def _fused(queries, keys, values):
+    if queries.dtype not in (jnp.bfloat16, jnp.float16) or jax.default_backend() != "gpu":
+        raise ValueError(
+            f"attention='cudnn' needs an NVIDIA GPU and 16 bits, not {queries.dtype} on {jax.default_backend()}; "
+            "set model.attention='keep' or 'recompute'."
+        )
+    return jax.nn.dot_product_attention(queries, keys, values, implementation="cudnn")
+
+
+# Products of 16-bit numbers, summed in float32.
+_product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+
+
+# Automatic differentiation would keep the softmax's float32 beside the weights that the values are multiplied with.
+@jax.custom_vjp
+def _attend(queries, keys, values):
+    return _forward(queries, keys, values)[0]
+
+
+def _forward(queries, keys, values):
+    scores = _product("bnhd,bmhd->bhnm", queries, keys) / math.sqrt(queries.shape[-1])
+    weights = jax.nn.softmax(scores).astype(values.dtype)
+    mixed = _product("bhnm,bmhd->bnhd", weights, values).astype(values.dtype)
+    return mixed, (queries, keys, values, weights)
+
+
+def _backward(kept, gradient):
+    queries, keys, values, weights = kept
+    of_values = _product("bhnm,bnhd->bmhd", weights, gradient)
+    of_weights = _product("bnhd,bmhd->bhnm", gradient, values)
+    wide = weights.astype(jnp.float32)
+    of_scores = wide * (of_weights - (wide * of_weights).sum(axis=-1, keepdims=True))
+    of_scores = (of_scores / math.sqrt(queries.shape[-1])).astype(values.dtype)
+    of_queries = _product("bhnm,bmhd->bnhd", of_scores, keys)
+    of_keys = _product("bhnm,bnhd->bmhd", of_scores, queries)
+    return tuple(x.astype(values.dtype) for x in (of_queries, of_keys, of_values))
+
+
+_attend.defvjp(_forward, _backward)
