@@ -290,6 +290,21 @@ def test_an_ablation_before_its_first_run(tmp_path):
     assert "0 of 1 runs finished" in ablation_page(tmp_path, summary)
 
 
+def test_a_variant_stands_in_for_no_base_that_has_not_finished(tmp_path):
+    told = {"variant": "b", "seed": 0, "workdir": str(tmp_path), "log": "", "state": "finished", "hours": None}
+    run = told | {"figures": {"top1": 0.5}, "settings": {"step": 1}, "images_per_second": None}
+    judged = {"figures": {"top1": 0.5}, "top1_range": [0.5, 0.5], "top1_interval": [0.4, 0.6], "difference": None}
+    variants = [
+        {"name": "a", "changes": [], "runs": [], "figures": {}, "difference": None},
+        {"name": "b", "changes": [["seed", "0", "1"]], "runs": [run]} | judged,
+    ]
+    summary = {"command": "", "split": "test", "checkpoint": "best", "base": "a", "variants": variants}
+    page = ablation_page(tmp_path, summary)
+    assert "best test top-1" in page
+    assert "the base" not in page
+    assert 'class="reference"' not in page
+
+
 @pytest.fixture(scope="module")
 def browser():
     with chromium() as opened_browser:
