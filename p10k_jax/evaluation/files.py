@@ -24,6 +24,12 @@ def write_table(path: Path, table: pa.Table, said: Mapping[str, Any], **how) -> 
     temporary.replace(path)
 
 
+def read_said(path: Path) -> dict[str, str]:
+    """What `write_table` was told to say, as text; reads no column."""
+    metadata = pq.read_schema(path).metadata or {}
+    return {key.decode(): value.decode() for key, value in metadata.items() if key != b"ARROW:schema"}
+
+
 def write_embeddings(path: Path, predictions: Predictions, said: Mapping[str, Any]) -> None:
     """Writes `name string, embedding fixed_size_list<float32>[d]` in the table's order, as Parquet, uncompressed.
 
@@ -55,7 +61,7 @@ def write_evaluation(
     other before its figures.
     """
     said = {"step": step} | settings
+    found = said | figures(table, classes)  # first, for it takes a while: so the two files appear together
     write_table(folder / "predictions.parquet", table, said)
-    found = said | figures(table, classes)
     write_json(folder / "metrics.json", found)
     return found
