@@ -155,6 +155,9 @@ def execute(ablation: Ablation, console: Console) -> int:
                     console.say(f"{label}: another process is at it")
                     continue
                 write_failure(run, "")
+                if not conflict(run) and is_finished(run, ablation.judged):
+                    console.say(f"{label}: another process has finished it meanwhile")
+                    continue
                 complaint = conflict(run) or _do(run, ablation, label, descriptor, signals, console)
                 if signals.received:
                     return _interrupted(label, signals.received[0], ablation, console)

@@ -53,7 +53,7 @@ def _number(name: str, form: str, factor: float = 1.0) -> Callable[[Variant], st
 
 
 def _pair(name: str) -> Callable[[Variant], str]:
-    return lambda variant: "{:.2%} to {:.2%}".format(*variant[name]) if name in variant else ""
+    return lambda variant: "{:.2%} to {:.2%}".format(*variant[name]) if variant.get(name) else ""
 
 
 def _of_difference(form: Callable[[Mapping[str, Any]], str]) -> Callable[[Variant], str]:

@@ -78,7 +78,7 @@ def _figures(judged: Sequence[Mapping], base: Mapping | None) -> list[Markup]:
     bars = []
     for variant in judged:
         seeds = tuple(run["figures"]["top1"] for run in variant["runs"] if run["state"] == "finished")
-        low, high = variant["top1_interval"]
+        low, high = variant["top1_interval"] or (None, None)
         note = f"{len(seeds)} runs" if len(seeds) > 1 else "1 run"
         bars.append(Bar(variant["name"], variant["figures"]["top1"], low, high, note=note, dots=seeds))
     reference = base["figures"]["top1"] if base else None
