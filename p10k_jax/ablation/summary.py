@@ -33,8 +33,9 @@ def summarise(
         `changes`, the settings in which its config differs from the base's (`[key, in the base, here]`); `runs`; and,
         where a run is finished, `figures` (mean over the runs, by name), `top1_range`, `top1_interval` (95 %, over
         images and seeds; None where the runs are of other images), and `difference` from the base (see `_difference`;
-        None where there is none, and for the base unless its own runs are of other images). A run has `seed`, `state` (finished, failed, pending), `workdir`, `log`, `message` (why it failed), and
-        what `_facts` has. Times are hours, accuracies fractions, costs as in `run.json`.
+        None where there is none, and for the base unless its own runs are of other images). A run has `seed`, `state`
+        (finished, failed, pending), `workdir`, `log`, `message` (why it failed), and what `_facts` has. Times are
+        hours, accuracies fractions, costs as in `run.json`.
     """
     told = {run.name: _run(run, judged) for run in runs}
     tables = {

@@ -17,12 +17,14 @@ from p10k_jax.data.splits import open_split, split_labels
 from p10k_jax.evaluation.figures import figures
 from p10k_jax.evaluation.files import write_evaluation
 from p10k_jax.evaluation.predictions import SCHEMA
+from p10k_jax.evaluation.retrieval import retrieval_figures
 from p10k_jax.facts import write_facts
 from p10k_jax.reporting.ablation_page import ablation_page
 from p10k_jax.reporting.gallery import choose, write_gallery
 from p10k_jax.reporting.run_page import keep_run_page, write_run_page
 from tests.browser import chromium, opened
 from tests.runs import tiny_config
+from tests.tables import table as rows_of
 from tfds_builder.prepare import prepare
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&<script>alert(2)</script>"
@@ -200,6 +202,21 @@ def test_a_workdir_that_was_only_trained(finished):
         assert title in text
     assert "model.options.depth" in text, "what differs from the defaults"
     assert 'id="split-1"' not in text
+
+
+def test_a_diverged_model_and_retrieval_without_answers(workdir, tmp_path):
+    folder = tmp_path / "eval" / "test"
+    shutil.copy(workdir[0] / "config.json", tmp_path)
+    scores = [[np.nan, np.nan], [0.5, 0.5]]
+    said = {"step": 100, "image_size": 32, "crop": 0.0}
+    write_evaluation(folder, rows_of([0, 1], [[0, 1], [0, 1]], ["", ""], scores=scores), classes=None, **said)
+    tops = {"knn": {"top1": 0.5, "k": 1}, "prototypes": {"top1": 0.5}, "fused": {"top1": 0.5, "k": 1, "weight": 0.5}}
+    retrieval = retrieval_figures(np.array([0, 1]), np.array([[2], [2]]), np.array([0, 0]))
+    (folder / "neighbours.json").write_text(json.dumps(said | tops | {"retrieval": {"gallery": retrieval}}))
+    page = write_run_page(tmp_path).read_text()
+    assert "nearest neighbours" in page
+    assert "mAP@10" not in page
+    assert "calibration error" not in page
 
 
 def test_a_damaged_file_costs_the_page_and_not_the_run(workdir, tmp_path):
