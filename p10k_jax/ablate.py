@@ -126,7 +126,7 @@ def plan(
         if checkpoint == "best" and not config.eval.split:
             raise ValueError(f"variant {name!r} has no eval.split, so that no checkpoint is best: --checkpoint=last.")
     seen = seeds_on_disk(workdir, known)
-    every = range(max([seeds, *(seed + 1 for found in seen.values() for seed in found)]))
+    every = sorted(set(range(seeds)).union(*seen.values()))
     runs = make_runs(workdir, configs, every, file=file, arg=arg, overrides=overrides)
     chosen = [run for run in runs if run.seed < seeds and (not variants or run.variant in variants)]
     # The table has whatever is there, too.
@@ -142,7 +142,7 @@ def execute(ablation: Ablation, console: Console) -> int:
     _prepare(run for run in left if not conflict(run) and not is_trained(run))
     ablation.workdir.mkdir(parents=True, exist_ok=True)
     signals = Signals()
-    failed = []
+    failed, elsewhere = [], []
     with signals.listening():
         for number, run in enumerate(ablation.mine, start=1):
             label = f"run {number} of {len(ablation.mine)}: {run.variant} seed {run.seed}"
@@ -152,9 +152,13 @@ def execute(ablation: Ablation, console: Console) -> int:
                 continue
             with held(run) as descriptor:
                 if descriptor is None:
+                    elsewhere.append(label)
                     console.say(f"{label}: another process is at it")
                     continue
                 write_failure(run, "")
+                if not conflict(run) and is_finished(run, ablation.judged):
+                    console.say(f"{label}: another process has finished it meanwhile")
+                    continue
                 complaint = conflict(run) or _do(run, ablation, label, descriptor, signals, console)
                 if signals.received:
                     return _interrupted(label, signals.received[0], ablation, console)
@@ -168,6 +172,8 @@ def execute(ablation: Ablation, console: Console) -> int:
     console.say(
         f"Everything lies in {ablation.workdir}: ablation.html, ablation.md, ablation.csv, ablation.json, logs/"
     )
+    if elsewhere:
+        console.say("Left to another process; the same command takes up what it leaves:\n  " + "\n  ".join(elsewhere))
     if failed:
         console.say("Failed:\n  " + "\n  ".join(failed))
     return 1 if failed else 0

@@ -182,9 +182,11 @@ class _Found:
         self.rows = (*top, self.neighbour_labels, self.similarities, self.scores)
 
     def _predicted(self, probabilities: Callable, arrays: tuple[np.ndarray, ...]) -> pa.Table:
+        """Predictions by the probabilities; a class that has none is no prediction, and -1 stands in its place."""
+
         def step(*rows):
             scores, labels = jax.lax.top_k(probabilities(*rows), self.top)
-            return labels, scores
+            return jnp.where(scores > 0, labels, -1), scores
 
         return with_predictions(self.table, *in_chunks(jax.jit(step), arrays))
 

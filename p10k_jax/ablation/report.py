@@ -53,7 +53,7 @@ def _number(name: str, form: str, factor: float = 1.0) -> Callable[[Variant], st
 
 
 def _pair(name: str) -> Callable[[Variant], str]:
-    return lambda variant: "{:.2%} to {:.2%}".format(*variant[name]) if name in variant else ""
+    return lambda variant: "{:.2%} to {:.2%}".format(*variant[name]) if variant.get(name) else ""
 
 
 def _of_difference(form: Callable[[Mapping[str, Any]], str]) -> Callable[[Variant], str]:
@@ -64,8 +64,12 @@ def _of_difference(form: Callable[[Mapping[str, Any]], str]) -> Callable[[Varian
     return cell
 
 
+def _finished(variant: Variant) -> int:
+    return sum(run["state"] == "finished" for run in variant["runs"])
+
+
 def _runs(variant: Variant) -> str:
-    finished = sum(run["state"] == "finished" for run in variant["runs"])
+    finished = _finished(variant)
     return str(finished) if finished == len(variant["runs"]) else f"{finished} of {len(variant['runs'])}"
 
 
@@ -73,7 +77,7 @@ _COLUMNS: dict[str, Callable[[Variant], str]] = {
     "variant": lambda variant: variant["name"],
     "runs": _runs,
     "top-1": _percent("top1"),
-    "seeds' range": _pair("top1_range"),
+    "seeds' range": lambda variant: _pair("top1_range")(variant) if _finished(variant) > 1 else "",
     "95 %": _pair("top1_interval"),
     "difference": _of_difference(lambda found: f"{100 * found['value']:+.2f}"),
     "95 % of it": _of_difference(lambda found: "{:+.2f} to {:+.2f}".format(*(100 * end for end in found["interval"]))),

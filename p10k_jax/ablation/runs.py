@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from p10k_jax.ablation.variants import arguments_of
 from p10k_jax.config import read_workdir, resume_config
+from p10k_jax.evaluation.files import read_said
 from p10k_jax.facts import read_facts
 from p10k_jax.files import write_text
 from p10k_jax.reporting.writers import read_metrics
@@ -124,14 +125,17 @@ def is_trained(run: Run) -> bool:
 
 
 def figures_of(run: Run, judged: Judged) -> dict[str, Any] | None:
-    """Its `metrics.json`, if it was evaluated as `judged` says, with the run's own image size and crop."""
+    """Its `metrics.json`, if it and the predictions are of what `judged` says, with the run's own single view."""
     folder = run.workdir / "eval" / judged.split
     if not (folder / "metrics.json").exists() or not (folder / "predictions.parquet").exists():
         return None
     figures = json.loads((folder / "metrics.json").read_text())
     expected = read_workdir(run.workdir).eval
     said = {"step": _step(run, judged.checkpoint), "image_size": expected.image_size, "crop": expected.crop}
-    return figures if all(figures.get(key) == value for key, value in said.items()) else None
+    if figures.get("flip") or any(figures.get(key) != value for key, value in said.items()):
+        return None
+    # Two files: an evaluation that was killed between them leaves the predictions of one and the figures of another.
+    return figures if read_said(folder / "predictions.parquet") == {key: str(said[key]) for key in said} else None
 
 
 def _step(run: Run, checkpoint: str) -> int | None:

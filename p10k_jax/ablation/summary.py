@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from p10k_jax.ablation.runs import Judged, Run, conflict, figures_of, is_finished, read_failure
 from p10k_jax.config import as_plain, changes
-from p10k_jax.evaluation.comparison import compare, top1_interval
+from p10k_jax.evaluation.comparison import check_same_images, compare, top1_interval
 from p10k_jax.evaluation.predictions import read_predictions
 from p10k_jax.facts import read_facts
 from p10k_jax.reporting.writers import images_per_second, read_metrics
@@ -32,9 +32,10 @@ def summarise(
         Plain data for JSON: `command`, `split`, `checkpoint`, `base`, and `variants`, a list. A variant has `name`;
         `changes`, the settings in which its config differs from the base's (`[key, in the base, here]`); `runs`; and,
         where a run is finished, `figures` (mean over the runs, by name), `top1_range`, `top1_interval` (95 %, over
-        images and seeds), and `difference` from the base (see `_difference`; None for the base, and where there is
-        none). A run has `seed`, `state` (finished, failed, pending), `workdir`, `log`, `message` (why it failed), and
-        what `_facts` has. Times are hours, accuracies fractions, costs as in `run.json`.
+        images and seeds; None where the runs are of other images), and `difference` from the base (see `_difference`;
+        None where there is none, and for the base unless its own runs are of other images). A run has `seed`, `state`
+        (finished, failed, pending), `workdir`, `log`, `message` (why it failed), and what `_facts` has. Times are
+        hours, accuracies fractions, costs as in `run.json`.
     """
     told = {run.name: _run(run, judged) for run in runs}
     tables = {
@@ -56,7 +57,7 @@ def summarise(
             "runs": [told[run.name] for run in runs if run.variant == name],
         }
         | _judgement([told[run.name] for run in runs if run.variant == name], tables[name])
-        | {"difference": None if name == base else _difference(tables[base], tables[name])}
+        | {"difference": _refusal(tables[name]) if name == base else _difference(tables[base], tables[name])}
         for name, config in configs.items()
     ]
     return {
@@ -70,11 +71,12 @@ def summarise(
 
 def _run(run: Run, judged: Judged) -> dict[str, Any]:
     told = {"variant": run.variant, "seed": run.seed, "workdir": str(run.workdir), "log": str(run.log)}
-    if message := conflict(run) or read_failure(run):
+    refused = conflict(run)
+    if not refused and is_finished(run, judged):  # whatever came of an earlier attempt
+        return told | {"state": "finished"} | _facts(run, judged)
+    if message := refused or read_failure(run):
         return told | {"state": "failed", "message": message}
-    if not is_finished(run, judged):
-        return told | {"state": "pending"}
-    return told | {"state": "finished"} | _facts(run, judged)
+    return told | {"state": "pending"}
 
 
 def _facts(run: Run, judged: Judged) -> dict[str, Any]:
@@ -115,7 +117,18 @@ def _judgement(runs: Sequence[Mapping[str, Any]], tables: Mapping[int, pa.Table]
         values = [run[name] for run in finished if run[name] is not None]
         figures |= {name: float(np.mean(values))} if values else {}
     tops = [run["figures"]["top1"] for run in finished]
-    return {"figures": figures, "top1_range": [min(tops), max(tops)], "top1_interval": list(top1_interval(tables))}
+    interval = None if _refusal(tables) else list(top1_interval(tables))
+    return {"figures": figures, "top1_range": [min(tops), max(tops)], "top1_interval": interval}
+
+
+def _refusal(tables: Mapping[int, pa.Table]) -> dict[str, Any] | None:
+    """Why the runs of a variant cannot be taken together, as `_difference` has it; None where they can, or are none."""
+    try:
+        if tables:
+            check_same_images({f"seed {seed}": table for seed, table in tables.items()})
+    except ValueError as error:
+        return {"refused": str(error)}
+    return None
 
 
 def _difference(base: Mapping[int, pa.Table], other: Mapping[int, pa.Table]) -> dict[str, Any] | None:

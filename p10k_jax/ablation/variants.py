@@ -115,10 +115,12 @@ def _text(value: Any) -> str:
 def check_names(names: Iterable[str]) -> None:
     """Raises ValueError for a name that is no folder, or no argument of a config."""
     for name in names:
-        if not _NAME.fullmatch(name) or name == "logs":
+        if not _NAME.fullmatch(name):
             raise ValueError(
                 f"Variant {name!r}: a name is a folder too. Begin with a letter or digit and use those and . _ = + -"
             )
+        if name in ("logs", "compiled") or name.startswith("ablation."):
+            raise ValueError(f"Variant {name!r}: the ablation has a file or folder of that name; give another.")
 
 
 def pick(base: ConfigDict, variants: Mapping[str, Overrides], name: str = "") -> ConfigDict:

@@ -156,7 +156,7 @@ def _in_table(path: Path, root: Path) -> list[Picture]:
         pictures[name] = Picture(name, places)
     if not pictures:
         raise ValueError(f"{path} has a header but no rows.")
-    if not any(Path(place).exists() for picture in pictures.values() for place in picture.places):
+    if not any(os.path.lexists(place) for picture in pictures.values() for place in picture.places):
         raise ValueError(
             f"{path}: none of its {len(pictures):,} pictures lies in {root} or in its folder test/ (the first would be "
             f"{next(iter(pictures))!r}); give their folder as --images_root."

@@ -137,12 +137,17 @@ def top1_interval(runs: Mapping[int, pa.Table]) -> tuple[float, float]:
     """95 % interval of a recipe's top-1 over images and, with several runs, over seeds.
 
     With one run it is Wilson's (JASA 22, 1927), else that of `compare` with one recipe alone.
+
+    Raises:
+        ValueError: tables of other images or labels.
     """
+    check_same_images({f"seed {key}": table for key, table in runs.items()})
     rows = np.stack([right(runs[key]) for key in sorted(runs)])
     if len(rows) == 1:
         low, high = scipy.stats.binomtest(int(rows.sum()), rows.size).proportion_ci(method="wilson")
         return float(low), float(high)
-    variance, freedom = _variance(float(rows.mean(axis=0).var(ddof=1)) / rows.shape[1], [rows])
+    over_images = float(rows.mean(axis=0).var(ddof=1)) / rows.shape[1] if rows.shape[1] > 1 else 0.0
+    variance, freedom = _variance(over_images, [rows])
     half = variance**0.5 * float(scipy.stats.t.ppf(1 - SIGNIFICANT / 2, freedom))
     return max(0.0, float(rows.mean()) - half), min(1.0, float(rows.mean()) + half)
 

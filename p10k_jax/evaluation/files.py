@@ -12,16 +12,20 @@ from jaxtyping import Float
 from p10k_jax.data.classes import Classes
 from p10k_jax.evaluation.figures import figures
 from p10k_jax.evaluation.predictions import Predictions
-from p10k_jax.files import write_json
+from p10k_jax.files import whole_file, write_json
 
 
 def write_table(path: Path, table: pa.Table, said: Mapping[str, Any], **how) -> None:
     """Writes Parquet whole or not at all, `said` in the schema's metadata; `how` goes to Parquet's writer."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".incomplete")
     metadata = {key: str(value) for key, value in said.items()}
-    pq.write_table(table.replace_schema_metadata(metadata), temporary, **how)
-    temporary.replace(path)
+    with whole_file(path) as temporary:
+        pq.write_table(table.replace_schema_metadata(metadata), temporary, **how)
+
+
+def read_said(path: Path) -> dict[str, str]:
+    """What `write_table` was told to say, as text; reads no column."""
+    metadata = pq.read_schema(path).metadata or {}
+    return {key.decode(): value.decode() for key, value in metadata.items() if key != b"ARROW:schema"}
 
 
 def write_embeddings(path: Path, predictions: Predictions, said: Mapping[str, Any]) -> None:
@@ -55,7 +59,7 @@ def write_evaluation(
     other before its figures.
     """
     said = {"step": step} | settings
+    found = said | figures(table, classes)  # first, for it takes a while: so the two files appear together
     write_table(folder / "predictions.parquet", table, said)
-    found = said | figures(table, classes)
     write_json(folder / "metrics.json", found)
     return found

@@ -27,14 +27,15 @@ def ablation_page(workdir: Path, summary: Mapping[str, Any]) -> str:
     judged = [variant for variant in variants if variant["figures"]]
     runs = [run for variant in variants for run in variant["runs"]]
     finished = sum(run["state"] == "finished" for run in runs)
+    base = next((variant for variant in judged if variant["name"] == summary["base"]), None)
     columns, table = _table(judged)
     return render(
         "ablation.html",
         title=workdir.resolve().name,
         lead=f"{len(variants)} variants on the {summary['split']} split, {summary['checkpoint']} checkpoint; "
         f"{finished} of {len(runs)} runs finished",
-        tiles=_headline(judged, summary["split"]),
-        figures=_figures(judged),
+        tiles=_headline(judged, base, summary["split"]),
+        figures=_figures(judged, base),
         columns=columns,
         table=table,
         statistics=_statistics(judged),
@@ -49,15 +50,14 @@ def _accuracy(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.2f} %"
 
 
-def _headline(judged: Sequence[Mapping], split: str) -> list[dict[str, str]]:
+def _headline(judged: Sequence[Mapping], base: Mapping | None, split: str) -> list[dict[str, str]]:
+    """The figures at the top; `base` is None until a run of it has finished."""
     if not judged:
         return []
     best = max(judged, key=lambda variant: variant["figures"]["top1"])
-    base = judged[0]
-    tiles = [
-        {"what": f"best {split} top-1", "figure": _accuracy(best["figures"]["top1"]), "note": best["name"]},
-        {"what": "the base", "figure": _accuracy(base["figures"]["top1"]), "note": base["name"]},
-    ]
+    tiles = [{"what": f"best {split} top-1", "figure": _accuracy(best["figures"]["top1"]), "note": best["name"]}]
+    if base:
+        tiles.append({"what": "the base", "figure": _accuracy(base["figures"]["top1"]), "note": base["name"]})
     told = best.get("difference") or {}
     if "value" in told:
         note = f"{interval_text(told['interval'])}; p = {_p(told['p'])}"
@@ -71,21 +71,19 @@ def _p(value: float) -> str:
     return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _figures(judged: Sequence[Mapping]) -> list[Markup]:
+def _figures(judged: Sequence[Mapping], base: Mapping | None) -> list[Markup]:
     """The variants as dots with their seeds, and against what they cost where that differs."""
     if not judged:
         return []
     bars = []
     for variant in judged:
         seeds = tuple(run["figures"]["top1"] for run in variant["runs"] if run["state"] == "finished")
-        low, high = variant["top1_interval"]
+        low, high = variant["top1_interval"] or (None, None)
         note = f"{len(seeds)} runs" if len(seeds) > 1 else "1 run"
         bars.append(Bar(variant["name"], variant["figures"]["top1"], low, high, note=note, dots=seeds))
-    found = [
-        charts.bar_chart(
-            bars, title="Top-1, with 95 % interval and single runs", dots=True, reference=judged[0]["figures"]["top1"]
-        )
-    ]
+    reference = base["figures"]["top1"] if base else None
+    title = "Top-1, with 95 % interval and single runs"
+    found = [charts.bar_chart(bars, title=title, dots=True, reference=reference)]
     for key, label in (("gflops", "GFLOPs an image"), ("images_per_second", "images a second"), ("hours", "hours")):
         points = [
             Point(variant["name"], variant["figures"][key], variant["figures"]["top1"])

@@ -71,8 +71,8 @@ def read_figures(workdir: Path) -> list[Figures]:
 def model_card(workdir: Path, facts: CardFacts) -> str:
     """The card as Markdown with YAML front matter, as the Hugging Face hub reads it.
 
-    The front matter holds the figures of this checkpoint alone; the table also those of others, and says so. The
-    licence is left to whoever publishes the model.
+    The front matter holds the figures of this checkpoint and its one view alone; the table also those of others, and of
+    means over several views, and says so. The licence is left to whoever publishes the model.
     """
     data, figures = facts.config["data"], read_figures(workdir)
     name = f"{facts.config['model']['name']} on {data['name']}"
@@ -116,10 +116,17 @@ def _header(name: str, facts: CardFacts, figures: Sequence[Figures]) -> dict[str
         "datasets": [facts.config["data"]["name"]],
         "metrics": ["accuracy"],
     }
-    mine = [one for one in figures if one.values.get("step") == facts.step]
+    mine = [one for one in figures if _of_one_view(one.values, facts)]
     results = [_result(facts.config["data"], one) for one in mine]
     results = [result for result in results if result["metrics"]]
     return header | ({"model-index": [{"name": name, "results": results}]} if results else {})
+
+
+def _of_one_view(values: Mapping[str, Any], facts: CardFacts) -> bool:
+    """Whether figures are of this checkpoint and of the one view that an export takes, not a mean over several."""
+    settings = facts.config.get("eval", {})
+    same = all(values.get(key) == settings[key] for key in ("image_size", "crop") if key in settings)
+    return values.get("step") == facts.step and same and not values.get("flip")
 
 
 def _result(data: Mapping[str, Any], figures: Figures) -> dict[str, Any]:
@@ -171,7 +178,8 @@ def _figures_table(facts: CardFacts, figures: Sequence[Figures]) -> str:
         step = values.get("step")
         other = "" if step == facts.step else " (another checkpoint than this)"
         size, crop = (values.get(key, "") for key in ("image_size", "crop"))
-        rows.append((code(split), *cells, f"{step:,}{other}" if type(step) is int else "", code(size), code(crop)))
+        seen = code(crop) + (", each also mirrored" if values.get("flip") else "")
+        rows.append((code(split), *cells, f"{step:,}{other}" if type(step) is int else "", code(size), seen))
     header = ("split", *map(code, shown), "step", "pixels", "crop")
     return table(header, rows) + "\n\nFractions, with the number of pictures that each was counted on."
 

@@ -262,7 +262,8 @@ def reliability_chart(bins: Sequence[dict], *, title: str) -> Markup:
     """Accuracy over confidence, the bars behind it telling how many predictions are that confident.
 
     Args:
-        bins: `from`, `to`, `count`, `confidence`, `accuracy` each; the last two None in an empty one.
+        bins: `from`, `to`, `count`, `confidence`, `accuracy` each; the last two None in an empty one, and the
+            confidence where a diverged model's is NaN.
         title: Of the figure.
     """
     total = sum(one["count"] for one in bins)
@@ -286,9 +287,10 @@ def reliability_chart(bins: Sequence[dict], *, title: str) -> Markup:
     frame.parts.append(
         _tag("line", x1=frame.x(0.0), y1=frame.y(0.0), x2=frame.x(1.0), y2=frame.y(1.0), class_="reference")
     )
-    full = [one for one in bins if one["count"]]
+    full = [one for one in bins if one["confidence"] is not None]  # nor where scores are no numbers
     points = [(frame.x(one["confidence"]), frame.y(one["accuracy"])) for one in full]
-    frame.parts.append(_tag("path", d="M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points), class_="line s0"))
+    if points:
+        frame.parts.append(_tag("path", d="M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points), class_="line s0"))
     for (x, y), one in zip(points, full, strict=True):
         hint = f"confidence {percent(one['confidence'])}, accuracy {percent(one['accuracy'])}, {one['count']:,} images"
         frame.parts.append(_tag("circle", hint=hint, cx=x, cy=y, r=3.5, class_="dot s0"))

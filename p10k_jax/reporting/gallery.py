@@ -16,6 +16,7 @@ import simplejpeg
 from jaxtyping import Int
 
 from p10k_jax.data.splits import Split
+from p10k_jax.files import whole_file
 from tfds_builder import pictures
 
 FILE = "pictures.parquet"
@@ -93,9 +94,8 @@ def write_gallery(
         read_rows = list(pool.map(read, wanted))
     columns = list(zip(*read_rows, strict=True)) or [[]] * len(_SCHEMA)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, _SCHEMA, strict=True)]
-    temporary = folder / "pictures.incomplete"
-    pq.write_table(pa.Table.from_arrays(arrays, schema=_SCHEMA), temporary)
-    temporary.replace(folder / FILE)
+    with whole_file(folder / FILE) as temporary:
+        pq.write_table(pa.Table.from_arrays(arrays, schema=_SCHEMA), temporary)
 
 
 def thumbnail(data: bytes) -> bytes:

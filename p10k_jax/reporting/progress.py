@@ -1,5 +1,6 @@
 """What a person sees while a run goes on: one live line, and lines that stay."""
 
+import os
 import sys
 import time
 from typing import TextIO
@@ -45,12 +46,20 @@ class Console:
             return
         self._last_live = now
         if self._live and not final:
-            erase = self._erase()
+            erase, text = self._erase(), text[: self._columns()]
             self._stream.write(erase + text)
             self._width = len(text)
         else:
             self._stream.write(self._erase() + text + "\n")
         self._stream.flush()
+
+    def _columns(self) -> int | None:
+        """How much fits on one line: what wraps cannot be rewritten, and would scroll by with every step."""
+        try:
+            columns = os.get_terminal_size(self._stream.fileno()).columns
+        except (OSError, ValueError):  # no terminal after all
+            columns = 0
+        return columns - 1 if columns > 1 else None  # the last column makes some terminals wrap
 
     def _erase(self) -> str:
         width, self._width = self._width, 0

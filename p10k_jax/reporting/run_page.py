@@ -194,13 +194,17 @@ def _neighbour_tiles(path: Path, figures: Mapping) -> list[dict[str, str]]:
     if not told or any(told.get(key) != figures.get(key) for key in ("step", "image_size", "crop", "flip")):
         return []
     knn, fused, retrieval = told["knn"], told["fused"], told["retrieval"]["gallery"]
-    return [
+    tiles = [
         _tile("nearest neighbours", _accuracy(knn["top1"]), f"top-1, k = {knn['k']}"),
         _tile("prototypes", _accuracy(told["prototypes"]["top1"]), "top-1"),
         _tile("head and neighbours", _accuracy(fused["top1"]), f"top-1, k = {fused['k']}, weight {fused['weight']}"),
-        _tile("retrieval", _accuracy(retrieval["recall_at_1"]), "recall@1 in train"),
-        _tile("mAP@10", _accuracy(retrieval["map_at_10"]), "in train"),
     ]
+    if "recall_at_1" in retrieval:  # else no image has one of its class in train
+        tiles += [
+            _tile("retrieval", _accuracy(retrieval["recall_at_1"]), "recall@1 in train"),
+            _tile("mAP@10", _accuracy(retrieval["map_at_10"]), "in train"),
+        ]
+    return tiles
 
 
 def _split_charts(figures: Mapping, table: pa.Table, classes: Classes | None) -> list[Markup]:

@@ -14,13 +14,16 @@ from p10k_jax import setup
 from p10k_jax.config import read_workdir
 from p10k_jax.evaluate import _numbers, evaluate, plan
 from p10k_jax.evaluation.files import read_embeddings
+from p10k_jax.evaluation.knn import prototypes
 from p10k_jax.evaluation.metrics import metrics
-from p10k_jax.evaluation.predictions import make_predict_step, read_predictions
+from p10k_jax.evaluation.predictions import Predictions, make_predict_step, read_predictions
 from p10k_jax.models.functional import Model
 from p10k_jax.models.heads import Outputs
+from p10k_jax.neighbour_evaluation import _Found
 from p10k_jax.reporting.progress import Console
 from p10k_jax.training.mesh import make_mesh
 from p10k_jax.training.state import evaluation_weights
+from tests.tables import table as rows_of
 
 METHODS = ("knn", "prototypes", "fused")
 
@@ -87,6 +90,20 @@ def test_votes_and_prototypes_equal_scikit_learn_and_numpy(judged, split):
     cosines = queries @ (means / np.linalg.norm(means, axis=1, keepdims=True)).T
     ranked = np.array(tables["prototypes"]["top5_labels"].to_pylist())
     np.testing.assert_array_equal(ranked, np.argsort(-cosines, axis=1, kind="stable")[:, :5])
+
+
+def test_a_class_without_a_vote_or_a_prototype_is_no_prediction():
+    """Else the lowest labels would fill the first five, and be right for images of those classes."""
+    embedding = np.array([[1.0, 0.0], [0.0, 1.0]], np.float32)
+    head = rows_of([0, 5], [[1, 2, 3, 4, 5]] * 2, ["", ""])
+    more = {"neighbours": np.array([[0, 1], [1, 0]]), "similarities": np.array([[1.0, 0.5], [1.0, 0.5]], np.float32)}
+    more |= {"neighbour_scores": np.zeros((2, 2), np.float32), "embedding": embedding}
+    found = _Found(Predictions(head, np.arange(2), more), np.array([6, 5]), num_classes=8)
+    means, present = prototypes(embedding, np.array([6, 5]), num_classes=8)
+    for predicted in (found.voted(2), found.by_prototypes(means, present)):
+        assert predicted["top5_labels"].to_pylist() == [[6, 5, -1, -1, -1], [5, 6, -1, -1, -1]]
+        assert metrics(predicted)["top5"] == 0.5
+    assert found.voted(1)["top5_labels"].to_pylist() == [[6, -1, -1, -1, -1], [5, -1, -1, -1, -1]]
 
 
 def test_k_and_weight_are_chosen_on_validation_alone(judged):

@@ -1,5 +1,6 @@
 """Variants: what they set, what they are called, what is refused before anything starts."""
 
+import re
 import textwrap
 
 import pytest
@@ -7,7 +8,7 @@ from ml_collections import ConfigDict
 
 from configs import common, finetune
 from p10k_jax.ablation.runs import make_runs, of_shard, parse_shard
-from p10k_jax.ablation.variants import apply, arguments_of, build, grid, named, pick, read_variants
+from p10k_jax.ablation.variants import apply, arguments_of, build, check_names, grid, named, pick, read_variants
 from p10k_jax.config import as_plain, config_of_arguments, differences
 
 
@@ -179,3 +180,9 @@ def test_arguments_are_those_of_a_person():
     assert arguments_of("f.py", None, "x", ["--config.a=1"]) == ["--config=f.py:variant=x", "--config.a=1"]
     assert arguments_of("f.py", "m=hf_hub:timm/v", "x", []) == ["--config=f.py:m=hf_hub:timm/v,variant=x"]
     assert isinstance(config_of_arguments(["--config=configs/finetune.py:model=resnet50"]), ConfigDict)
+
+
+@pytest.mark.parametrize("name", ["logs", "compiled", "ablation.html"])
+def test_a_variant_takes_no_name_of_the_ablations_own(name):
+    with pytest.raises(ValueError, match=f"Variant '{re.escape(name)}': the ablation has a file or folder"):
+        check_names(["plain", name])

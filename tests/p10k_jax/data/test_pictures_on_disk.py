@@ -49,6 +49,13 @@ def test_a_lists_pictures_lie_beside_it_or_in_test(inner, tmp_path):
         find_pictures([tmp_path / "list.CSV"], images_root=tmp_path / "elsewhere")
 
 
+def test_a_name_that_no_file_can_have_is_one_unreadable_picture(tmp_path):
+    (tmp_path / "7.jpg").write_bytes(picture(7))
+    (tmp_path / "list.csv").write_text(f"name\n{'x' * 300}.jpg\n7.jpg\n")
+    found = find_pictures([tmp_path / "list.csv"]).pictures
+    assert [read_picture(each, canvas_size=8).error for each in found] == ["File name too long", ""]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -7,7 +7,7 @@ import pytest
 
 from p10k_jax.data.classes import Classes
 from p10k_jax.evaluation.figures import figures
-from p10k_jax.evaluation.files import write_evaluation
+from p10k_jax.evaluation.files import write_evaluation, write_table
 from p10k_jax.evaluation.predictions import read_predictions
 from tests.tables import table
 
@@ -29,3 +29,17 @@ def test_another_table_is_refused(tmp_path):
     pq.write_table(pa.table({"name": ["a"]}), tmp_path / "predictions.parquet")
     with pytest.raises(ValueError, match=r"has columns \['name'\]"):
         read_predictions(tmp_path / "predictions.parquet")
+
+
+def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
+    write_table(tmp_path / "a.parquet", pa.table({"x": [1]}), {})
+
+    def full_disk(table, path):
+        path.write_bytes(b"PAR1")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(pq, "write_table", full_disk)
+    with pytest.raises(OSError, match="no space left"):
+        write_table(tmp_path / "a.parquet", pa.table({"x": [2]}), {})
+    assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]
+    assert pq.read_table(tmp_path / "a.parquet")["x"].to_pylist() == [1]

@@ -65,6 +65,17 @@ def test_figures_of_this_checkpoint_are_the_hubs(tmp_path):
     assert "## Terms" not in body
 
 
+@pytest.mark.parametrize("seen", [{"flip": True}, {"image_size": [32, 40]}, {"crop": 0.5}])
+def test_figures_that_the_export_alone_does_not_reach_are_not_the_hubs(tmp_path, seen):
+    config = facts().config | {"eval": {"image_size": 32, "crop": 0.0}}
+    write_figures(tmp_path, "validation", top1=0.5, step=30, image_size=32, crop=0.0)
+    write_figures(tmp_path, "test", **({"top1": 0.75, "step": 30, "image_size": 32, "crop": 0.0} | seen))
+    header, body = parsed(model_card(tmp_path, facts(config=config)))
+    assert [result["dataset"]["split"] for result in header["model-index"][0]["results"]] == ["validation"]
+    assert "| `test` | 0.7500" in body
+    assert ("each also mirrored" in body) == ("flip" in seen)
+
+
 def test_places_on_the_machine_are_not_told(tmp_path):
     config = {"model": {"name": "vit-S/16", "weights": "/home/me/w.npz"}, "data": {"name": "cars196", "config": ""}}
     changes = [

@@ -108,6 +108,8 @@ def test_reliability():
     assert hint == "confidence 75 %, accuracy 50 %, 4 images"
     assert [float(node.get("height")) > 100 for node in figure.iter("rect")] == [False, True]
     assert charts.reliability_chart([bins[0]], title="t") == ""
+    diverged = {"from": 0.5, "to": 1.0, "count": 4, "confidence": None, "accuracy": 0.25}
+    assert not list(parsed(charts.reliability_chart([diverged], title="t")).iter("circle"))
 
 
 def test_scatter_on_a_logarithmic_axis():

@@ -17,12 +17,14 @@ from p10k_jax.data.splits import open_split, split_labels
 from p10k_jax.evaluation.figures import figures
 from p10k_jax.evaluation.files import write_evaluation
 from p10k_jax.evaluation.predictions import SCHEMA
+from p10k_jax.evaluation.retrieval import retrieval_figures
 from p10k_jax.facts import write_facts
 from p10k_jax.reporting.ablation_page import ablation_page
 from p10k_jax.reporting.gallery import choose, write_gallery
 from p10k_jax.reporting.run_page import keep_run_page, write_run_page
 from tests.browser import chromium, opened
 from tests.runs import tiny_config
+from tests.tables import table as rows_of
 from tfds_builder.prepare import prepare
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&<script>alert(2)</script>"
@@ -202,6 +204,21 @@ def test_a_workdir_that_was_only_trained(finished):
     assert 'id="split-1"' not in text
 
 
+def test_a_diverged_model_and_retrieval_without_answers(workdir, tmp_path):
+    folder = tmp_path / "eval" / "test"
+    shutil.copy(workdir[0] / "config.json", tmp_path)
+    scores = [[np.nan, np.nan], [0.5, 0.5]]
+    said = {"step": 100, "image_size": 32, "crop": 0.0}
+    write_evaluation(folder, rows_of([0, 1], [[0, 1], [0, 1]], ["", ""], scores=scores), classes=None, **said)
+    tops = {"knn": {"top1": 0.5, "k": 1}, "prototypes": {"top1": 0.5}, "fused": {"top1": 0.5, "k": 1, "weight": 0.5}}
+    retrieval = retrieval_figures(np.array([0, 1]), np.array([[2], [2]]), np.array([0, 0]))
+    (folder / "neighbours.json").write_text(json.dumps(said | tops | {"retrieval": {"gallery": retrieval}}))
+    page = write_run_page(tmp_path).read_text()
+    assert "nearest neighbours" in page
+    assert "mAP@10" not in page
+    assert "calibration error" not in page
+
+
 def test_a_damaged_file_costs_the_page_and_not_the_run(workdir, tmp_path):
     copy = tmp_path / "workdir"
     shutil.copytree(workdir[0], copy)
@@ -288,6 +305,21 @@ def test_an_ablation_before_its_first_run(tmp_path):
     variants = [{"name": "a", "changes": [], "runs": runs, "figures": {}, "difference": None}]
     summary = {"command": "", "split": "test", "checkpoint": "best", "base": "a", "variants": variants}
     assert "0 of 1 runs finished" in ablation_page(tmp_path, summary)
+
+
+def test_a_variant_stands_in_for_no_base_that_has_not_finished(tmp_path):
+    told = {"variant": "b", "seed": 0, "workdir": str(tmp_path), "log": "", "state": "finished", "hours": None}
+    run = told | {"figures": {"top1": 0.5}, "settings": {"step": 1}, "images_per_second": None}
+    judged = {"figures": {"top1": 0.5}, "top1_range": [0.5, 0.5], "top1_interval": [0.4, 0.6], "difference": None}
+    variants = [
+        {"name": "a", "changes": [], "runs": [], "figures": {}, "difference": None},
+        {"name": "b", "changes": [["seed", "0", "1"]], "runs": [run]} | judged,
+    ]
+    summary = {"command": "", "split": "test", "checkpoint": "best", "base": "a", "variants": variants}
+    page = ablation_page(tmp_path, summary)
+    assert "best test top-1" in page
+    assert "the base" not in page
+    assert 'class="reference"' not in page
 
 
 @pytest.fixture(scope="module")

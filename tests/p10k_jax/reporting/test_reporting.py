@@ -1,5 +1,9 @@
+import fcntl
 import io
 import json
+import os
+import struct
+import termios
 
 import jax.numpy as jnp
 
@@ -40,6 +44,19 @@ def test_live_line_is_rewritten_on_a_terminal_and_rare_in_a_file():
         console.live(f"step {step}")
     console.live("the end", final=True)
     assert file.getvalue() == "step 0\nthe end\n"
+
+
+def test_a_live_line_fits_the_terminal():
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))
+    with os.fdopen(theirs, "w") as terminal:
+        console = Console(terminal)
+        console.live("a" * 100)
+        console.live("b")
+        console.say("c" * 100)
+        said = os.read(ours, 1000).decode()
+    os.close(ours)
+    assert said == "a" * 39 + "\r" + " " * 39 + "\rb\r \r" + "c" * 100 + "\r\n"
 
 
 def test_training_line():
