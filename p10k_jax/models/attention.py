@@ -5,9 +5,13 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from p10k_jax.models.layers import check_choice
+
+# What policies of rematerialisation know the attention weights by.
+WEIGHTS = "attention_weights"
 
 # Name -> what it does:
 #   keep       XLA; the attention weights are kept for the gradient, in the precision that they are used in.
@@ -57,7 +61,7 @@ def _attend(queries, keys, values):
 
 def _forward(queries, keys, values):
     scores = _product("bnhd,bmhd->bhnm", queries, keys) / math.sqrt(queries.shape[-1])
-    weights = jax.nn.softmax(scores).astype(values.dtype)
+    weights = checkpoint_name(jax.nn.softmax(scores).astype(values.dtype), WEIGHTS)
     mixed = _product("bhnm,bmhd->bnhd", weights, values).astype(values.dtype)
     return mixed, (queries, keys, values, weights)
 

@@ -6,7 +6,16 @@ from typing import Any
 import jax
 from flax import nnx
 
+from p10k_jax.models.attention import WEIGHTS
 from p10k_jax.models.layers import check_choice
+
+_ALL_PRODUCTS = jax.checkpoint_policies.save_from_both_policies(
+    jax.checkpoint_policies.dots_saveable, jax.checkpoint_policies.save_only_these_names(WEIGHTS)
+)
+
+
+def _elementwise(primitive, *inputs, **settings) -> bool:
+    return primitive is jax.lax.conv_general_dilated_p or _ALL_PRODUCTS(primitive, *inputs, **settings)
 
 
 def _products(primitive, *inputs, **settings) -> bool:
@@ -15,6 +24,8 @@ def _products(primitive, *inputs, **settings) -> bool:
 
 
 _POLICIES: dict[str, Callable[..., Any]] = {
+    # Norms and activations are made anew, which costs nothing beside writing and reading them.
+    "elementwise": _elementwise,
     # What is multiplied with weights is kept, and all between the products (norms, activations, attention) made anew.
     "products": _products,
     # A block's input alone is kept: a third more to compute, and the least memory.
