@@ -41,7 +41,8 @@ def test_auto_on_a_cpu_is_the_host_and_what_is_there_is_used(run, capsys):
     config.data.residency = "stream"
     assert setup.decoded(config, builder, splits[0]) is None
     assert setup.decoded_before(config, builder, splits[0]) is None
-    del config.data["residency"]
+    with config.unlocked():
+        del config.data["residency"]
     assert setup.decoded_before(config, builder, splits[0]) is None
 
 
