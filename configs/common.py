@@ -53,6 +53,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.data.pad = False  # pad pictures to a square with the mean; else crops fill the view and evaluation squashes
     config.data.mean = placeholder(tuple)  # of the channels, in 0..1; empty: those of model.weights
     config.data.std = placeholder(tuple)
+    config.data.residency = "auto"  # where pixels are: stream (decoded batch by batch), host (decoded once, in a memory
+    # map beside the data), device (that in accelerator memory); auto: by size, told at the start. All train the same.
     config.data.threads = 0  # decoding threads a host; 0: one a core
     config.data.workers = 0  # decoding processes a host; 0: threads of this one
 

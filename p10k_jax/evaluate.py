@@ -104,7 +104,7 @@ def plan(
     data = open_split(builder, split)
     mesh = _mesh_here(config)
     model = setup.make_model(config)
-    make = functools.partial(setup.make_evaluator, config, model, mesh=mesh, seen=seen)
+    make = functools.partial(setup.make_evaluator, config, model, mesh=mesh, seen=seen, builder=builder)
     evaluator = make(data, embed=embeddings or neighbours, neighbours=NEIGHBOURS if neighbours else 0)
     judges = plan_judges(config, builder, data, make) if neighbours else None
     checkpoints = Checkpoints(workdir / "checkpoints", metric="top1", read_only=True)

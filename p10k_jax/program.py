@@ -10,19 +10,21 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
+from jaxtyping import Array
 from ml_collections import ConfigDict
 
 from p10k_jax import recipe
 from p10k_jax.data.augment import Views
 from p10k_jax.data.batches import abstract_batch
+from p10k_jax.data.resident import Resident, abstract_indices, fetch
 from p10k_jax.models.functional import Model, Tree
 from p10k_jax.training.checkpoint import abstract_state
 from p10k_jax.training.mesh import batch_sharding, replicated, state_shardings
 from p10k_jax.training.optimizer import frozen_parameters
 from p10k_jax.training.patterns import check_patterns
 from p10k_jax.training.state import State, initial_state
-from p10k_jax.training.step import make_train_step
+from p10k_jax.training.step import Metrics, make_train_step
 
 
 class PhaseProgram(NamedTuple):
@@ -32,7 +34,8 @@ class PhaseProgram(NamedTuple):
         until: Its last step.
         views: How images are made.
         description: For a person.
-        lowered: `(state, batch) -> (state, metrics)`, the state donated; compile it.
+        lowered: `(state, batch) -> (state, metrics)`, or `(state, batch, resident) -> (state, metrics)` where the split
+            is on the devices and the batch says which rows; the state donated; compile it.
     """
 
     until: int
@@ -67,6 +70,7 @@ def training_program(
     class_counts: Callable[[], np.ndarray],
     total_steps: int,
     in_steps: recipe.InSteps,
+    resident: Resident | None = None,
 ) -> Program:
     """The program of a resolved config.
 
@@ -77,6 +81,7 @@ def training_program(
         class_counts: Gives int64[c], images of every class; called where the loss goes by frequency.
         total_steps: Of the run.
         in_steps: Turns a setting's duration into steps.
+        resident: Shapes of the split where it is on the devices; None where batches bring their images.
 
     Raises:
         ValueError: a setting out of range, or a pattern that matches nothing.
@@ -99,12 +104,27 @@ def training_program(
     check_patterns(config.sharding_rules, shapes, setting="sharding_rules")
     shardings = state_shardings(mesh, shapes, config.sharding_rules)
     state = abstract_state(shapes, shardings)
-    batch = abstract_batch(config.batch_size, config.data.canvas_size, batch_sharding(mesh))
+    sharding = batch_sharding(mesh)
+    if resident is None:
+        operands = (abstract_batch(config.batch_size, config.data.canvas_size, sharding),)
+    else:
+        operands = (abstract_indices(config.batch_size, sharding), resident)
 
     def lowered(phase: recipe.Phase) -> PhaseProgram:
         step = make_step(views=phase.views, mixing=phase.mixing)
+        if resident is not None:
+            step = _fetching(step, sharding)
         step = jax.jit(step, out_shardings=(shardings, replicated(mesh)), donate_argnums=0)
-        return PhaseProgram(phase.until, phase.views, phase.description, step.lower(state, batch))
+        return PhaseProgram(phase.until, phase.views, phase.description, step.lower(state, *operands))
 
     phases = [lowered(phase) for phase in recipe.phases(config, total_steps, in_steps)]
     return Program(initial, state, shardings, phases, table)
+
+
+def _fetching(step: Callable, sharding: NamedSharding) -> Callable:
+    """The step on a batch of indices, whose images it takes out of the resident split first."""
+
+    def fetching_step(state: State, batch: dict[str, Array], resident: Resident) -> tuple[State, Metrics]:
+        return step(state, fetch(resident, batch, sharding))
+
+    return fetching_step

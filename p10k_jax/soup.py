@@ -75,9 +75,9 @@ _MUST_AGREE = {
 
 def judge(run: FinishedRun, split: str, *, data_dir: str | None = None) -> Callable[[Tree], float]:
     """Weights to top-1 on the split, with the settings of that run; `data_dir` is where its data lies if it moved."""
-    data = open_split(setup.open_data(run.config, data_dir=data_dir), split)
+    builder = setup.open_data(run.config, data_dir=data_dir)
     mesh = make_mesh()
-    evaluator = setup.make_evaluator(run.config, run.model, data, mesh)
+    evaluator = setup.make_evaluator(run.config, run.model, open_split(builder, split), mesh, builder=builder)
 
     def top1(weights: Tree) -> float:
         placed = jax.device_put(weights, replicated(mesh))

@@ -27,10 +27,12 @@ from p10k_jax.config import (
     run_program,
     write_workdir,
 )
-from p10k_jax.data.batches import check_divides, global_batches
+from p10k_jax.data.batches import check_divides
 from p10k_jax.data.classes import Classes, classes_of, write_classes
 from p10k_jax.data.decode import DecodeReport
+from p10k_jax.data.decoded import Decoded
 from p10k_jax.data.order import Order
+from p10k_jax.data.resident import abstract_resident, place
 from p10k_jax.data.splits import Split, open_split
 from p10k_jax.evaluation.metrics import metrics
 from p10k_jax.facts import FILE as FACTS
@@ -61,6 +63,7 @@ class Run(NamedTuple):
     workdir: Path
     mesh: Mesh
     split: Split
+    decoded: Decoded | None
     total_steps: int
     due: Callable[[str, int], bool]
     init: Callable[[], State]
@@ -106,6 +109,13 @@ def plan(config: ConfigDict, workdir: Path) -> Run:
     def due(what: str, step: int) -> bool:
         return step == total_steps or (every[what] > 0 and step % every[what] == 0)
 
+    # -- Where the pixels are
+    validation = open_split(builder, config.eval.split) if config.eval.split else None
+    pixels = setup.choose_residency(config, builder, [split] if validation is None else [split, validation], mesh)
+    resident = None
+    if config.data.residency == "device":
+        resident = abstract_resident(len(split), config.data.canvas_size, batch_sharding(mesh))
+
     # -- Model and the weights that it starts from
     model = setup.make_model(config, training=True)
     load = functools.cache(functools.partial(recipe.start_weights, config, model))
@@ -123,11 +133,14 @@ def plan(config: ConfigDict, workdir: Path) -> Run:
         class_counts=functools.partial(recipe.class_counts, config, builder, split),
         total_steps=total_steps,
         in_steps=in_steps,
+        resident=resident,
     )
-    validate = None
-    if config.eval.split:
-        validate = setup.make_evaluator(config, model, open_split(builder, config.eval.split), mesh)
+    validate = setup.make_evaluator(config, model, validation, mesh) if validation is not None else None
     setup.assert_space(workdir, program.state)
+    # Decoding takes minutes, so it comes when nothing else can be refused.
+    decoded = setup.decoded(config, builder, split)
+    if validate:
+        validate = validate._replace(decoded=setup.decoded(config, builder, validation))
 
     # -- Values come last, so that nothing is ever whole on one device first
     def init() -> State:
@@ -148,6 +161,7 @@ def plan(config: ConfigDict, workdir: Path) -> Run:
         workdir=workdir,
         mesh=mesh,
         split=split,
+        decoded=decoded,
         total_steps=total_steps,
         due=due,
         init=init,
@@ -158,7 +172,7 @@ def plan(config: ConfigDict, workdir: Path) -> Run:
             f"{split.dataset} {split.name}: {len(split):,} images, {split.num_classes:,} classes\n"
             f"{config.model.name}: {count_parameters(model):,} parameters\n"
             + (f"{pretrained}\n" if pretrained else "")
-            + f"{setup.image_settings(config)}\n"
+            + f"{setup.image_settings(config)}\n{pixels}\n"
             + f"{program.parameter_table}\n"
             f"{total_steps:,} steps of {config.batch_size} images on {mesh.devices.size} x "
             f"{jax.devices()[0].device_kind}, mesh {dict(mesh.shape)}"
@@ -183,16 +197,9 @@ def train(run: Run, console: Console) -> State:
     console.say(run.summary + (f"; goes on after step {resumed_at:,}" if resumed_at else ""))
 
     report = DecodeReport()
-    batches = global_batches(
-        run.split,
-        sharding=batch_sharding(run.mesh),
-        batch_size=config.batch_size,
-        canvas_size=config.data.canvas_size,
-        steps=range(resumed_at, run.total_steps),
-        loading=setup.loading(config),
-        order=run.order,
-        report=report,
-    )
+    make_batches = functools.partial(setup.training_batches, config, run.split, run.decoded, run.mesh, order=run.order)
+    batches = make_batches(steps=range(resumed_at, run.total_steps), report=report)
+    resident = (place(run.decoded, batch_sharding(run.mesh)),) if config.data.residency == "device" else ()
     writer = None
     if writes:
         settings = {"project": config.log.project, "resumed_at": resumed_at, "say": console.say}
@@ -219,10 +226,13 @@ def train(run: Run, console: Console) -> State:
                 train_step = phase.lowered.compile()
                 if writer and writer.shows_pictures:
                     look = {"views": phase.views, "statistics": setup.normalisation(config)}
-                    writer.picture(step, "training_views", views_picture(state["key"], step - 1, batch.device, **look))
+                    shown = batch
+                    if resident:
+                        [shown] = make_batches(steps=range(step - 1, step), report=DecodeReport(), with_images=True)
+                    writer.picture(step, "training_views", views_picture(state["key"], step - 1, shown.device, **look))
                 meter.begin_window()
         with jax.transfer_guard("disallow"):
-            state, step_metrics = train_step(state, batch.device)
+            state, step_metrics = train_step(state, batch.device, *resident)
         meter.step(step, step_metrics)  # reports the step before, while the device works on this one
 
         if run.validate and run.due("eval", step):

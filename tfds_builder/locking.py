@@ -13,22 +13,23 @@ except ImportError:  # not a POSIX system: builds are not kept apart
 
 
 @contextlib.contextmanager
-def building(data_dir: Path) -> Iterator[None]:
+def building(data_dir: Path) -> Iterator[bool]:
     """Holds the right to build `data_dir` (…/name/config/version); waits for another builder; clears what one left.
 
     The lock is on the parent folder itself and ends with the process, however it ends. TFDS writes into
     `incomplete.*_version` beside the final folder and renames at the end, so a leftover never looks prepared; with the
-    lock held, no leftover belongs to a living build. If the build fails, the folders made for it go away.
+    lock held, no leftover belongs to a living build. If the build fails, the folders made for it go away. Gives whether
+    the lock is held: there are file systems without locks.
     """
     parent = data_dir.parent
     made = [folder for folder in (parent, *parent.parents) if not folder.exists()]
     parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(parent, os.O_RDONLY)
     try:
-        if _lock(descriptor):
+        if locked := _lock(descriptor):
             for leftover in parent.glob(f"incomplete.*_{data_dir.name}"):
                 shutil.rmtree(leftover, ignore_errors=True)
-        yield
+        yield locked
     finally:
         os.close(descriptor)
         for folder in made:

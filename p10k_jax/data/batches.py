@@ -1,12 +1,14 @@
 """Prepared split to global batches on the mesh.
 
-The host decodes the rows that its own devices hold, and nothing else. A batch is a pure function of its number:
+The host decodes the rows that its own devices hold, and nothing else, or copies them out of a split that was decoded
+once (`p10k_jax.data.decoded`): the batches are the same. A batch is a pure function of its number:
 resuming means starting the range elsewhere, and no iterator state is ever saved.
 """
 
 import collections
 import dataclasses
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import grain
@@ -15,6 +17,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from p10k_jax.data.decode import DecodeReport, decode_canvas
+from p10k_jax.data.decoded import Decoded
 from p10k_jax.data.order import Order
 from p10k_jax.data.splits import Split
 
@@ -142,6 +145,26 @@ def host_batches(
             pending = []
 
 
+def gathered_batches(
+    decoded: Decoded, *, rows: np.ndarray, batch_size: int, steps: range, loading: Loading, order: Order
+) -> Iterator[HostBatch]:
+    """As `host_batches`, of a decoded split: the rows of `loading.ahead` batches are copied ahead, in its threads."""
+    with ThreadPoolExecutor(loading.threads, thread_name_prefix="pixels") as pool:
+        started = collections.deque()
+        for step in steps:
+            started.append(decoded.start_rows(*order(step * batch_size + rows), pool))
+            if len(started) > max(1, loading.ahead):
+                yield _finished(*started.popleft())
+        while started:
+            yield _finished(*started.popleft())
+
+
+def _finished(batch: HostBatch, copies: list[Future]) -> HostBatch:
+    for copy in copies:
+        copy.result()
+    return batch
+
+
 def _in_workers(dataset: grain.IterDataset, workers: int, per_worker: int) -> grain.IterDataset:
     from absl import flags
 
@@ -177,35 +200,45 @@ def global_batches(
     loading: Loading,
     order: Order,
     report: DecodeReport,
+    decoded: Decoded | None = None,
 ) -> Iterator[Loaded]:
     """`host_batches` as global arrays, the transfer started one batch ahead; `report` counts what was met.
 
+    Args:
+        split, batch_size, canvas_size, steps, loading, order: As for `host_batches`.
+        sharding: Of the batch.
+        report: Is added to.
+        decoded: Where the split was decoded, with canvases of that size: nothing is decoded then.
+
     Raises:
-        ValueError: the mesh does not divide `batch_size`.
+        ValueError: the mesh does not divide `batch_size`, or the canvases have another size.
     """
     check_divides(batch_size, sharding)
     rows = local_rows(sharding, batch_size)
-    batches = host_batches(
-        split,
-        rows=rows,
-        batch_size=batch_size,
-        canvas_size=canvas_size,
-        steps=steps,
-        loading=loading,
-        order=order,
-    )
+    common = {"rows": rows, "batch_size": batch_size, "steps": steps, "loading": loading, "order": order}
+    if decoded is None:
+        batches = host_batches(split, canvas_size=canvas_size, **common)
+    elif (decoded.canvas_size, len(decoded)) == (canvas_size, len(split)):
+        batches = gathered_batches(decoded, **common)
+    else:
+        raise ValueError(
+            f"{decoded.folder} holds {len(decoded):,} canvases of {decoded.canvas_size} pixels, not {len(split):,} of "
+            f"{canvas_size}."
+        )
     started = collections.deque()
     for batch in batches:
         real = batch["mask"]
         report.add(batch["rung"][real], batch["name"][real].tolist())
-        device = {key: _global_array(batch[key], rows, sharding, batch_size) for key in _ON_DEVICE}
+        device = {key: global_array(batch[key], rows, sharding, batch_size) for key in _ON_DEVICE}
         started.append(Loaded(device, {key: batch[key] for key in ("index", "mask", "name", "usage")}))
         if len(started) > 1:
             yield started.popleft()
     yield from started
 
 
-def _global_array(local: np.ndarray, rows: np.ndarray, sharding: NamedSharding, batch_size: int) -> jax.Array:
+def global_array(local: np.ndarray, rows: np.ndarray, sharding: NamedSharding, batch_size: int) -> jax.Array:
+    """This process's rows, in the order of `rows`, as its part of an array of `batch_size` rows."""
+
     def shard(index: tuple[slice, ...]) -> np.ndarray:
         start, stop, _ = index[0].indices(batch_size)
         first = np.searchsorted(rows, start)

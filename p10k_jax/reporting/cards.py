@@ -100,7 +100,14 @@ def model_card(workdir: Path, facts: CardFacts) -> str:
 
 
 # Where things lay on the machine of the training is nobody's business.
-_OF_THE_MACHINE = ("data.data_dir", "data.manual_dir", "data.threads", "data.workers", "model.weights")
+_OF_THE_MACHINE = (
+    "data.data_dir",
+    "data.manual_dir",
+    "data.threads",
+    "data.workers",
+    "data.residency",
+    "model.weights",
+)
 
 
 def _tells(key: str, default: str, here: str) -> bool:
