@@ -35,11 +35,10 @@ def ablation_page(workdir: Path, summary: Mapping[str, Any]) -> str:
         lead=f"{len(variants)} variants on the {summary['split']} split, {summary['checkpoint']} checkpoint; "
         f"{finished} of {len(runs)} runs finished",
         tiles=_headline(judged, base, summary["split"]),
-        figures=_figures(judged, base),
+        figures=[*_figures(judged, base), *_curves(judged)],
         columns=columns,
         table=table,
         statistics=_statistics(judged),
-        curves=_curves(judged),
         variants=variants,
         runs=[_run(workdir, run) for run in runs],
         command=summary["command"],
@@ -63,8 +62,12 @@ def _headline(judged: Sequence[Mapping], base: Mapping | None, split: str) -> li
         note = f"{interval_text(told['interval'])}; p = {_p(told['p'])}"
         tiles.append({"what": "difference", "figure": f"{100 * told['value']:+.2f}", "note": note})
     hours = sum(run["hours"] or 0 for variant in judged for run in variant["runs"] if run["state"] == "finished")
-    tiles.append({"what": "hours of training", "figure": f"{hours:.3g}", "note": "all finished runs"})
+    tiles.append({"what": "training", "figure": _time(hours), "note": "all finished runs"})
     return tiles
+
+
+def _time(hours: float) -> str:
+    return f"{hours:.3g} h" if hours >= 1 else f"{60 * hours:.2g} min"
 
 
 def _p(value: float) -> str:
@@ -109,7 +112,7 @@ _COLUMNS = {  # key of the figures: (heading, how it is written)
     "parameters": ("parameters", lambda value: f"{value / 1e6:.3g} M"),
     "gflops": ("GFLOPs", plain),
     "images_per_second": ("img/s", plain),
-    "hours": ("hours", plain),
+    "hours": ("training", _time),
 }
 
 
@@ -195,7 +198,7 @@ def _run(workdir: Path, run: Mapping[str, Any]) -> dict[str, str]:
         "top1": _accuracy(run["figures"]["top1"]) if finished else "",
         "step": f"{run['settings']['step']:,.0f}" if finished else "",
         "speed": plain(run["images_per_second"]) if finished and run["images_per_second"] else "",
-        "hours": plain(run["hours"]) if finished and run["hours"] else "",
+        "hours": _time(run["hours"]) if finished and run["hours"] else "",
         "device": (run.get("device") or "") if finished else "",
         "message": run.get("message", ""),
     }
