@@ -116,7 +116,7 @@ def plan(
     if any(re.match(r"--?config\.seed(=|$)", override) for override in overrides):
         raise ValueError("--config.seed: seeds are what --seeds counts; leave it out.")
     number, count = parse_shard(shard)
-    if checkpoint not in ("best", "last") and not checkpoint.isdigit():
+    if checkpoint not in ("best", "last") and not checkpoint.isdecimal():
         raise ValueError(f"--checkpoint={checkpoint}: give best, last or a step.")
     known = read_variants(Path(file), arg)
     check_known(known, variants)

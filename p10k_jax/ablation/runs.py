@@ -98,7 +98,7 @@ def seeds_on_disk(workdir: Path, variants: Iterable[str]) -> dict[str, set[int]]
         name: {
             int(found.parent.name.removeprefix("seed"))
             for found in (workdir / name).glob("seed*/config.json")
-            if found.parent.name.removeprefix("seed").isdigit()
+            if found.parent.name.removeprefix("seed").isdecimal()
         }
         for name in variants
     }
@@ -107,7 +107,7 @@ def seeds_on_disk(workdir: Path, variants: Iterable[str]) -> dict[str, set[int]]
 def parse_shard(text: str) -> tuple[int, int]:
     """`'2/3'`, the second of three machines, to (2, 3). Raises ValueError for what is none."""
     number, slash, count = text.partition("/")
-    if not (slash and number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)):
+    if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
         raise ValueError(f"--shard={text}: give i/n with i from 1 to n, such as 1/2 and 2/2 for two machines.")
     return int(number), int(count)
 

@@ -59,7 +59,7 @@ def _headline(judged: Sequence[Mapping], base: Mapping | None, split: str) -> li
         tiles.append({"what": "the base", "figure": _accuracy(base["figures"]["top1"]), "note": base["name"]})
     told = best.get("difference") or {}
     if "value" in told:
-        note = f"{interval_text(told['interval'])}; p = {_p(told['p'])}"
+        note = f"{interval_text(told['interval'])}; p {_p(told['p'], equals='= ')}"
         tiles.append({"what": "difference", "figure": f"{100 * told['value']:+.2f}", "note": note})
     hours = sum(run["hours"] or 0 for variant in judged for run in variant["runs"] if run["state"] == "finished")
     tiles.append({"what": "training", "figure": _time(hours), "note": "all finished runs"})
@@ -70,8 +70,8 @@ def _time(hours: float) -> str:
     return f"{hours:.3g} h" if hours >= 1 else f"{60 * hours:.2g} min"
 
 
-def _p(value: float) -> str:
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
+def _p(value: float, *, equals: str = "") -> str:
+    return "< 0.001" if value < 0.001 else f"{equals}{value:.3f}"
 
 
 def _figures(judged: Sequence[Mapping], base: Mapping | None) -> list[Markup]:
