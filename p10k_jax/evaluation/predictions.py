@@ -35,7 +35,13 @@ PredictStep = Callable[..., dict[str, Array]]
 
 
 def make_predict_step(
-    model: Model, views: Sequence[Views], *, num_classes: int, embed: bool = False, neighbours: int = 0
+    model: Model,
+    views: Sequence[Views],
+    *,
+    num_classes: int,
+    embed: bool = False,
+    neighbours: int = 0,
+    class_parts: int = 1,
 ) -> PredictStep:
     """`(params, batch_stats, batch) -> rows`; jit it with replicated outputs, then every host sees all rows.
 
@@ -54,6 +60,7 @@ def make_predict_step(
         neighbours: Above 0, the step takes `gallery=Gallery` too, and the rows hold of that many nearest by embedding
             `neighbours int32[b,n]` and `similarities float32[b,n]` (see `neighbours.search`), and in
             `neighbour_scores float32[b,n]` the probabilities of their classes, all that fusion wants.
+        class_parts: Devices that the classes are split over; see `top_classes`.
     """
 
     def predict_step(params: Tree, batch_stats: Tree, batch: Batch, *, gallery: Gallery | None = None):
@@ -61,11 +68,11 @@ def make_predict_step(
         logits, embeddings = [], []
         for view in views:
             outputs, _ = model.apply(params, batch_stats, view(unused_keys, batch["image"], batch["aspect"]))
-            logits.append(outputs.logits[:, :num_classes])
+            logits.append(_of_classes(outputs.logits, num_classes))
             embeddings.append(unit(outputs.embedding) if len(views) > 1 else outputs.embedding)
         averaged = logits_of_mean(logits)
         embedding = embeddings[0] if len(views) == 1 else sum(embeddings) / len(views)
-        labels, scores = top_classes(averaged, num_classes)
+        labels, scores = top_classes(averaged, num_classes, parts=class_parts)
         rows = {key: batch[key] for key in ("index", "label", "group", "mask")}
         rows |= {"top_labels": labels, "top_scores": scores}
         if embed:
@@ -79,12 +86,37 @@ def make_predict_step(
     return predict_step
 
 
-def top_classes(logits: Float[Array, "b c"], num_classes: int) -> tuple[Int[Array, "b k"], Float[Array, "b k"]]:
-    """The k = min(5, `num_classes`) likeliest of the first `num_classes` classes and their softmax, descending."""
+def top_classes(
+    logits: Float[Array, "b c"], num_classes: int, *, parts: int = 1
+) -> tuple[Int[Array, "b k"], Float[Array, "b k"]]:
+    """The k = min(5, `num_classes`) likeliest of the first `num_classes` classes and their softmax, descending.
+
+    Of equals the lower label comes first. With `parts` above 1 each part of the classes is searched by itself and then
+    what was found: where the classes are split over as many devices, only that leaves them. Parts that do not divide c
+    are none.
+    """
+    logits = _of_classes(logits, num_classes)
     # Ranked by the logits: of a sure model many probabilities are 0 in float32.
-    _, labels = jax.lax.top_k(logits[:, :num_classes], min(TOP, num_classes))
-    scores = jnp.take_along_axis(jax.nn.softmax(logits[:, :num_classes]), labels, axis=1)
-    return labels.astype(jnp.int32), scores
+    highest, labels = _top(logits, min(TOP, num_classes), parts if logits.shape[1] % parts == 0 else 1)
+    scale = jnp.exp(logits - highest[:, :1]).sum(axis=1, keepdims=True)
+    return labels.astype(jnp.int32), jnp.exp(highest - highest[:, :1]) / scale
+
+
+def _of_classes(logits: Float[Array, "b c"], num_classes: int) -> Float[Array, "b c"]:
+    """The logits with minus infinity beyond the classes; not cut, for that would move what is split over devices."""
+    width = logits.shape[1]
+    return logits if width == num_classes else jnp.where(jnp.arange(width) < num_classes, logits, -jnp.inf)
+
+
+def _top(logits: Float[Array, "b c"], k: int, parts: int) -> tuple[Float[Array, "b k"], Int[Array, "b k"]]:
+    """The k highest of each row and where they stand."""
+    if parts == 1:
+        return jax.lax.top_k(logits, k)
+    rows, width = len(logits), logits.shape[1] // parts
+    values, places = jax.lax.top_k(logits.reshape(rows, parts, width), min(k, width))
+    places = places + width * jnp.arange(parts)[:, None]
+    values, chosen = jax.lax.top_k(values.reshape(rows, -1), k)
+    return values, jnp.take_along_axis(places.reshape(rows, -1), chosen, axis=1)
 
 
 def logits_of_mean(logits: Sequence[Float[Array, "b c"]]) -> Float[Array, "b c"]:
