@@ -55,7 +55,8 @@ def preprocessing(config: ConfigDict) -> Preprocessing:
 def start_weights(config: ConfigDict, model: Model) -> Fit | None:
     """The weights that a new run starts from, fitted to the model; None for a start from chance.
 
-    No source has a padded classifier: they are fitted to the model without, and padded. Its `sha256` is their identity: that of the file, or of all tensors of a finished run.
+    No source has a padded classifier: they are fitted to the model without the padding, and padded. The `sha256` is
+    their identity: that of the file, or of all tensors of a finished run.
 
     Raises:
         ValueError: no such weights, or some that do not fit.

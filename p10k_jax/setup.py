@@ -319,7 +319,7 @@ def make_evaluator(
         num_classes=split.num_classes,
         embed=embed,
         neighbours=neighbours,
-        class_parts=mesh.shape["model"],
+        mesh=mesh,
     )
     return Evaluator(
         split=split,

@@ -228,7 +228,7 @@ class Classifier(nnx.Module):
         return Outputs(logits, embedding, self.group_head(embedding) if self.num_groups else None)
 
     def classify(self, embedding: Float[Array, "b d"]) -> Float[Array, "b c"]:
-        """The logits of embeddings (c: see `Outputs`), as `Outputs` pairs them; of a model without classes the embeddings."""
+        """The logits of embeddings, as `Outputs` pairs them; of a model without classes the embeddings."""
         if not self.num_classes:
             return embedding
         head = self

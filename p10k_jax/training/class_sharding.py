@@ -2,24 +2,22 @@
 
 Each device of the axis has a share of the classifier's columns, and makes that share of the logits. Losses, accuracy
 and the likeliest classes reduce over classes without a gather, so that what goes over the axis is a few numbers an
-image: the largest logit, sums, the label's logit (the idea of An et al., "Partial FC", arXiv 2010.05222, section 3.1,
-without its sampling). The trunk has no use for the axis, so its images are split over it too, as over `data`; only the
-embeddings of an axis' devices are gathered before the classifier.
+image: the largest logit, sums, the label's logit (as An et al., "Partial FC", arXiv 2010.05222, split a classifier;
+their sampling of classes is not here). The trunk has no use for the axis, so its images are split over it too, as over
+`data`; only the embeddings are gathered, before the classifier.
 """
 
-import math
+import re
 from typing import Any
 
 import jax
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh
 from jaxtyping import Array
 
 from p10k_jax.models.functional import Model, Tree
 from p10k_jax.models.heads import CLASSIFIER, Outputs
-from p10k_jax.training.patterns import first_match, path_name
-
-_BATCH = ("data", "fsdp")
+from p10k_jax.training.mesh import AXES, BATCH_AXES, array_split
+from p10k_jax.training.patterns import path_name
 
 
 def class_sharded(model: Model, mesh: Mesh, shardings: Tree) -> Model:
@@ -33,17 +31,19 @@ def class_sharded(model: Model, mesh: Mesh, shardings: Tree) -> Model:
     Returns:
         A model whose `apply` and `classify` are for use under `jax.jit` on that mesh.
     """
-    parts = mesh.shape["model"]
-    if parts == 1:
+    if mesh.shape["model"] == 1:
         return model
-    trunk_batch = _BATCH if _splits_trunk(shardings) else (*_BATCH, "model")
+    trunk_batch = BATCH_AXES if _splits_trunk(shardings) else AXES
+
+    def split(array: Array, **axes: Any) -> Array:
+        return jax.lax.with_sharding_constraint(array, array_split(array, mesh, **axes))
 
     def classify(params: Tree, embedding: Array) -> Array:
-        logits = model.classify(params, _split(embedding, mesh, _BATCH))
-        return _split(logits, mesh, _BATCH, "model")
+        logits = model.classify(params, split(embedding))
+        return split(logits, columns="model")
 
     def apply(params: Tree, batch_stats: Tree, images: Array, **settings: Any) -> tuple[Outputs, Tree]:
-        outputs, batch_stats = model.apply(params, batch_stats, _split(images, mesh, trunk_batch), **settings)
+        outputs, batch_stats = model.apply(params, batch_stats, split(images, rows=trunk_batch), **settings)
         # The classifier once more, on embeddings that are gathered; nothing asks for the first logits, so XLA never
         # makes them.
         return outputs._replace(logits=classify(params, outputs.embedding)), batch_stats
@@ -52,20 +52,9 @@ def class_sharded(model: Model, mesh: Mesh, shardings: Tree) -> Model:
 
 
 def _splits_trunk(shardings: Tree) -> bool:
-    return any(
-        "model" in jax.tree.leaves(tuple(sharding.spec))
-        and not first_match([(CLASSIFIER, True)], path_name(path), False)
+    specs = [
+        tuple(sharding.spec)
         for path, sharding in jax.tree_util.tree_leaves_with_path(shardings)
-    )
-
-
-def _split(array: Array, mesh: Mesh, rows: tuple[str, ...], columns: str | None = None) -> Array:
-    """The array with the first axis over some of the mesh's, and the last over another, where they divide it."""
-
-    def dividing(size: int, *names: str) -> tuple[str, ...] | None:
-        return names if size % math.prod(mesh.shape[name] for name in names) == 0 else None
-
-    spec = [dividing(array.shape[0], *rows) or dividing(array.shape[0], *_BATCH), *[None] * (array.ndim - 1)]
-    if columns is not None:
-        spec[-1] = dividing(array.shape[-1], columns)
-    return jax.lax.with_sharding_constraint(array, NamedSharding(mesh, P(*spec)))
+        if not re.search(CLASSIFIER, path_name(path))
+    ]
+    return "model" in jax.tree.leaves(specs)

@@ -16,8 +16,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from p10k_jax.models.heads import Outputs
 
-# The losses take classes by comparing and summing, never by an index: where the classes are split over devices, a gather
-# would bring them all together. The columns beyond `num_classes`, of a padded classifier, are minus infinity.
+# The losses take classes by comparing and summing, never by an index, so that no logit leaves its device where the
+# classes are split over devices. The columns beyond `num_classes`, of a padded classifier, are minus infinity.
 Loss = Callable[[Float[Array, "b c"], Int[Array, " b"]], Float[Array, " b"]]
 Objective = Callable[[Outputs, Int[Array, " b"], Int[Array, " b"]], Float[Array, " b"]]
 _Transform = Callable[[Float[Array, "b c"], Int[Array, " b"]], Float[Array, "b c"]]

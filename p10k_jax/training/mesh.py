@@ -4,17 +4,20 @@ One mesh with the axes `data`, `fsdp` and `model`. A batch is split over `data` 
 `fsdp` and `model` as rules say, and whole elsewhere. `jax.jit` over such arrays is the only parallel path.
 """
 
+import math
 from collections.abc import Sequence
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jaxtyping import Array
 
 from p10k_jax.models.heads import CLASSIFIER
 from p10k_jax.training.patterns import Rules, first_match, path_name
 
 AXES = ("data", "fsdp", "model")
+BATCH_AXES = AXES[:2]
 # Below this many elements a parameter stays whole: gathering it would cost more than it saves.
 _SMALL = 2**14
 
@@ -44,7 +47,20 @@ def make_mesh(data: int = -1, fsdp: int = 1, model: int = 1, devices: Sequence[j
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """First axis split over `data` and `fsdp`."""
-    return NamedSharding(mesh, P(("data", "fsdp")))
+    return NamedSharding(mesh, P(BATCH_AXES))
+
+
+def array_split(
+    array: Array, mesh: Mesh, *, rows: tuple[str, ...] = BATCH_AXES, columns: str | None = None
+) -> NamedSharding:
+    """First axis split over `rows` and last over `columns`, each where it divides; rows at least as a batch is."""
+
+    def dividing(size: int, names: tuple[str, ...]) -> tuple[str, ...] | None:
+        return names if size % math.prod(mesh.shape[name] for name in names) == 0 else None
+
+    first = dividing(array.shape[0], rows) or dividing(array.shape[0], BATCH_AXES)
+    last = [*[None] * (array.ndim - 2), dividing(array.shape[-1], (columns,)) if columns else None]
+    return NamedSharding(mesh, P(first, *last[: array.ndim - 1]))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -103,8 +119,8 @@ def _split_last(shape: tuple[int, ...], mesh: Mesh) -> P:
 def _checked(name: str, shape: tuple[int, ...], spec, mesh: Mesh) -> P:
     if isinstance(spec, str) or len(spec) != len(shape):
         raise ValueError(
-            f"sharding rule for {name}: {spec!r} does not fit shape {shape}; give 'fsdp', 'classes', 'replicated', or one "
-            "entry an axis."
+            f"sharding rule for {name}: {spec!r} does not fit shape {shape}; give 'fsdp', 'classes', 'replicated', "
+            "or one entry an axis."
         )
     for entry, size in zip(spec, shape, strict=True):
         axes = () if entry is None else (entry,) if isinstance(entry, str) else tuple(entry)
