@@ -104,8 +104,8 @@ def test_loss_and_gradients_are_those_of_one_device(head, loss):
 
 def test_padding_changes_no_start():
     for head in (HeadSettings("cosine", subcentres=2), HeadSettings(bias_start=-3.0)):
-        narrow = head_model(head).init(jax.random.key(0))[0]["head"]
-        wide = head_model(head._replace(padded_classes=128)).init(jax.random.key(0))[0]["head"]
+        narrow = jax.jit(head_model(head).init)(jax.random.key(0))[0]["head"]
+        wide = jax.jit(head_model(head._replace(padded_classes=128)).init)(jax.random.key(0))[0]["head"]
         for name, leaf in narrow.items():
             np.testing.assert_array_equal(wide[name][..., : leaf.shape[-1]], leaf)
             assert not wide[name][..., leaf.shape[-1] :].any()
@@ -130,12 +130,10 @@ def test_likeliest_classes_are_found_part_by_part():
         np.testing.assert_array_equal(labels, expected)
         exponentials = np.exp(logits[:, :classes].astype(np.float64) - logits[:, :classes].max(1, keepdims=True))
         probabilities = exponentials / exponentials.sum(1, keepdims=True)
-        np.testing.assert_allclose(scores, np.take_along_axis(probabilities, expected, 1), rtol=1e-6)
+        np.testing.assert_allclose(scores, np.take_along_axis(probabilities, expected, 1), rtol=1e-6, atol=1e-30)
 
 
-@pytest.mark.parametrize(
-    "name", ["vit-Ti/8", "resnet-18", "bit-50x1", "vit_base_patch16_siglip_224", "eva02_tiny_patch14_224"]
-)
+@pytest.mark.parametrize("name", ["vit-Ti/8", "resnet-18", "bit-50x1", "eva02_tiny_patch14_224"])
 def test_the_pattern_finds_the_classifier_and_nothing_else(name):
     head = HeadSettings(embedding_size=8, num_groups=3)
     params, _ = jax.eval_shape(create(name, num_classes=77, image_size=224, head=head).init, jax.random.key(0))
