@@ -87,11 +87,10 @@ def resolve(
     class_parts: int = 1,
 ) -> None:
     """Fills in what the config leaves to the data, the weights and the hardware, so that `config.json` says what was
-    done.
+    done. `class_parts` is how many devices a new run splits the classes over.
 
     Raises:
-        ValueError: a size that is too small, fewer classes than the data has, or a width of the classifier that
-            `class_parts`, the devices that it is split over, do not divide.
+        ValueError: a size that is too small, or fewer classes than the data has.
     """
     with config.unlocked():
         config.data.fingerprint = data_fingerprint(builder)
@@ -109,13 +108,10 @@ def resolve(
             config.model.num_classes, class_parts
         )
     check_classes(config, split)
-    if config.model.padded_classes < config.model.num_classes or config.model.padded_classes % class_parts:
-        wanted = padded_classes(config.model.num_classes, class_parts)
+    if config.model.padded_classes < config.model.num_classes:
         raise ValueError(
-            f"mesh.model={class_parts} splits the classifier, and model.padded_classes={config.model.padded_classes} "
-            f"does not divide into so many parts or is less than model.num_classes={config.model.num_classes}. A run "
-            f"keeps the width that it started with: go on with a mesh.model that divides it, or start one with "
-            f"model.padded_classes={wanted}."
+            f"model.padded_classes={config.model.padded_classes} is less than "
+            f"model.num_classes={config.model.num_classes}; leave it empty, and it follows from mesh.model."
         )
 
 
