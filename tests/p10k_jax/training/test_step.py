@@ -134,6 +134,14 @@ def test_any_mesh_trains_as_one_device_with_everything_on():
         check_same_training(one, on_devices("vit-Ti/8", sizes, **settings))
 
 
+def test_a_trunk_split_by_rules_trains_as_one_device():
+    rules = ((r"mlp\.fc1\.kernel$", (None, "model")), (r"mlp\.fc2\.kernel$", ("model", None)))
+    _, state = many = on_devices("vit-Ti/8", (2, 1, 2), rules=rules)
+    mlp = state["params"]["blocks"]["0"]["mlp"]
+    assert [mlp[name]["kernel"].addressable_shards[0].data.shape for name in ("fc1", "fc2")] == [(48, 96), (96, 48)]
+    check_same_training(on_one_device("vit-Ti/8"), many)
+
+
 def check_same_training(one, many):
     (losses, expected), (sharded_losses, state) = one, many
     params = cut(state["params"], expected["params"])
