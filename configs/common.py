@@ -85,6 +85,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.model = ConfigDict()
     config.model.name = ""  # see python -c "from p10k_jax.models import known_names; print(known_names())"
     config.model.num_classes = placeholder(int)  # empty: from the data
+    config.model.padded_classes = placeholder(int)  # filled in: width of the classifier, which mesh.model divides
     config.model.dtype = "auto"  # what the forward pass computes in; auto: bfloat16, and float32 on CPU
     config.model.attention = "keep"  # for the gradient; or recompute, for less memory, or cudnn, on NVIDIA GPUs
     config.model.remat = "none"  # or products, blocks: compute again for the gradient what lies within, for less memory

@@ -105,7 +105,7 @@ def _at_size(run: FinishedRun, params: Tree) -> Tree:
     """The parameters with the table of positions for the size that the run is evaluated at, which timm asks for."""
     if "pos_embed" not in params or run.config.eval.image_size == run.config.data.image_size:
         return params
-    larger = setup.make_model(run.config, image_size=run.config.eval.image_size)
+    larger = setup.make_model(run.config, image_size=run.config.eval.image_size, padded=False)
     wanted, _ = jax.eval_shape(larger.init, jax.random.key(0))
     side = math.isqrt(wanted["pos_embed"].shape[1] - run.model.prefix_tokens)
     positions = resample_positions(jnp.asarray(params["pos_embed"]), run.model.prefix_tokens, side, side)

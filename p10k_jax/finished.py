@@ -12,6 +12,7 @@ from p10k_jax import setup
 from p10k_jax.config import read_workdir
 from p10k_jax.models import Model
 from p10k_jax.models.functional import Tree
+from p10k_jax.models.padding import cut
 from p10k_jax.training.checkpoint import Checkpoints
 from p10k_jax.training.state import evaluation_weights, initial_weights
 
@@ -23,7 +24,7 @@ class FinishedRun(NamedTuple):
         workdir: Of the run.
         config: As it was resolved.
         step: Of the checkpoint.
-        model: As it was trained.
+        model: As it was trained, without padded classes.
     """
 
     workdir: Path
@@ -32,16 +33,18 @@ class FinishedRun(NamedTuple):
     model: Model
 
     def weights(self) -> Tree:
-        """`{"params": ..., "batch_stats": ...}` that evaluation uses, float32 NumPy."""
+        """`{"params": ..., "batch_stats": ...}` of the model that evaluation uses, float32 NumPy."""
         ema = self.config.ema_decay > 0
-        shapes = jax.eval_shape(functools.partial(initial_weights, self.model, ema=ema), jax.random.key(0))
+        trained = setup.make_model(self.config)
+        shapes = jax.eval_shape(functools.partial(initial_weights, trained, ema=ema), jax.random.key(0))
         if ema:  # the others are not read at all
             shapes = {"ema": shapes["ema"]}
         checkpoints = Checkpoints(self.workdir / "checkpoints", metric="top1", read_only=True)
         restored = checkpoints.restore_on_host(self.step, shapes)
         checkpoints.close()
         params, batch_stats = evaluation_weights(restored if ema else restored | {"ema": {}})
-        return jax.tree.map(np.asarray, {"params": params, "batch_stats": batch_stats})
+        like = dict(zip(("params", "batch_stats"), jax.eval_shape(self.model.init, jax.random.key(0)), strict=True))
+        return jax.tree.map(np.asarray, cut({"params": params, "batch_stats": batch_stats}, like))
 
 
 def open_run(workdir: Path, checkpoint: str = "") -> FinishedRun:
@@ -58,4 +61,4 @@ def open_run(workdir: Path, checkpoint: str = "") -> FinishedRun:
     checkpoints = Checkpoints(workdir / "checkpoints", metric="top1", read_only=True)
     step = checkpoints.resolve(checkpoint or ("best" if checkpoints.best() else "last"))
     checkpoints.close()
-    return FinishedRun(workdir, config, step, setup.make_model(config))
+    return FinishedRun(workdir, config, step, setup.make_model(config, padded=False))

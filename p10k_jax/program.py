@@ -20,6 +20,7 @@ from p10k_jax.data.batches import abstract_batch
 from p10k_jax.data.resident import Resident, abstract_indices, fetch
 from p10k_jax.models.functional import Model, Tree
 from p10k_jax.training.checkpoint import abstract_state
+from p10k_jax.training.class_sharding import class_sharded
 from p10k_jax.training.mesh import batch_sharding, replicated, state_shardings
 from p10k_jax.training.optimizer import frozen_parameters
 from p10k_jax.training.patterns import check_patterns
@@ -88,9 +89,14 @@ def training_program(
     """
     params, _ = jax.eval_shape(model.init, jax.random.key(0))
     optimizer, schedule, table = recipe.optimizer(config, params, total_steps, in_steps)
+    settings = {"model": model, "optimizer": optimizer, "seed": config.seed, "ema": config.ema_decay > 0}
+    initial = functools.partial(initial_state, **settings)
+    shapes = jax.eval_shape(initial, {})
+    check_patterns(config.sharding_rules, shapes, setting="sharding_rules")
+    shardings = state_shardings(mesh, shapes, config.sharding_rules)
     make_step = functools.partial(
         make_train_step,
-        model,
+        class_sharded(model, mesh, shardings["params"]),
         optimizer,
         objective=recipe.objective(config, class_counts),
         schedule=schedule,
@@ -98,11 +104,6 @@ def training_program(
         accumulate=config.optimizer.accumulate,
         frozen=frozen_parameters(params, config.optimizer.rates),
     )
-    settings = {"model": model, "optimizer": optimizer, "seed": config.seed, "ema": config.ema_decay > 0}
-    initial = functools.partial(initial_state, **settings)
-    shapes = jax.eval_shape(initial, {})
-    check_patterns(config.sharding_rules, shapes, setting="sharding_rules")
-    shardings = state_shardings(mesh, shapes, config.sharding_rules)
     state = abstract_state(shapes, shardings)
     sharding = batch_sharding(mesh)
     if resident is None:

@@ -26,12 +26,14 @@ from p10k_jax.data.sampling import DeferredOrder, balanced_order
 from p10k_jax.data.splits import Split, split_groups, split_labels
 from p10k_jax.finished import FinishedRun, open_run
 from p10k_jax.models import Model
+from p10k_jax.models.functional import Tree
+from p10k_jax.models.padding import pad
 from p10k_jax.training.losses import Objective, make_loss, make_objective
 from p10k_jax.training.optimizer import make_optimizer
 from p10k_jax.training.schedules import Schedule, make_schedule
 from p10k_jax.training.step import Mixing
 from p10k_jax.weights.files import WeightFile, read_preprocessing, read_weights
-from p10k_jax.weights.fit import Fit, fit_tensors
+from p10k_jax.weights.fit import Fit, fit_tensors, same_part
 from p10k_jax.weights.preprocessing import Preprocessing, preprocessing_of
 from p10k_jax.weights.state_dict import to_timm
 
@@ -53,7 +55,8 @@ def preprocessing(config: ConfigDict) -> Preprocessing:
 def start_weights(config: ConfigDict, model: Model) -> Fit | None:
     """The weights that a new run starts from, fitted to the model; None for a start from chance.
 
-    Its `sha256` is their identity: that of the file, or of all tensors of a finished run.
+    No source has a padded classifier: they are fitted to the model without the padding, and padded. The `sha256` is
+    their identity: that of the file, or of all tensors of a finished run.
 
     Raises:
         ValueError: no such weights, or some that do not fit.
@@ -63,15 +66,20 @@ def start_weights(config: ConfigDict, model: Model) -> Fit | None:
         return None
     run = _run_of(source)
     file = _weights_of_run(run) if run else read_weights(source)
-    params, batch_stats = jax.eval_shape(model.init, jax.random.key(0))
     fit = fit_tensors(
         _without(file.tensors, config.model.weights_without),
-        {"params": params, "batch_stats": batch_stats},
+        _shapes(setup.make_model(config, padded=False)),
         prefix_tokens=model.prefix_tokens,
         new=config.model.weights_new,
         left_over=config.model.weights_left_over,
     )
-    return fit._replace(source=file.description, sha256=file.sha256, preprocessing=file.preprocessing)
+    weights = pad(fit.weights, same_part(_shapes(model), fit.weights))
+    return fit._replace(weights=weights, source=file.description, sha256=file.sha256, preprocessing=file.preprocessing)
+
+
+def _shapes(model: Model) -> Tree:
+    params, batch_stats = jax.eval_shape(model.init, jax.random.key(0))
+    return {"params": params, "batch_stats": batch_stats}
 
 
 def _without(tensors: dict[str, np.ndarray], patterns: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -142,7 +150,8 @@ def objective(config: ConfigDict, class_counts: Callable[[], np.ndarray]) -> Obj
     if settings["logit_adjustment"] or settings["class_weight_power"] or settings["margin"]:
         counts = class_counts()
     scale = config.head.scale if config.head.name == "cosine" else None
-    return make_objective(make_loss(**settings, scale=scale, class_counts=counts), group_weight=group_weight)
+    loss = make_loss(**settings, scale=scale, class_counts=counts, num_classes=config.model.num_classes)
+    return make_objective(loss, group_weight=group_weight)
 
 
 def optimizer(

@@ -27,10 +27,12 @@ from p10k_jax.evaluation.predictions import Predictions, PredictStep, make_predi
 from p10k_jax.models import HeadSettings, Model, create
 from p10k_jax.models.attention import ATTENTIONS
 from p10k_jax.models.functional import Tree
+from p10k_jax.models.padding import padded_classes
 from p10k_jax.models.remat import REMATS
 from p10k_jax.reporting.progress import Console
+from p10k_jax.training.class_sharding import class_sharded
 from p10k_jax.training.duration import run_steps
-from p10k_jax.training.mesh import batch_sharding, replicated
+from p10k_jax.training.mesh import batch_sharding, replicated, state_shardings
 from p10k_jax.weights.preprocessing import Preprocessing
 from tfds_builder.disk import free_bytes
 from tfds_builder.prepare import prepare
@@ -89,9 +91,10 @@ def resolve(
     preprocessing: Preprocessing,
     *,
     num_groups: int,
+    class_parts: int = 1,
 ) -> None:
     """Fills in what the config leaves to the data, the weights and the hardware, so that `config.json` says what was
-    done.
+    done. `class_parts` is how many devices a new run splits the classes over.
 
     Raises:
         ValueError: a size that is too small, or fewer classes than the data has.
@@ -108,7 +111,15 @@ def resolve(
         config.eval.image_size = config.eval.image_size or config.data.image_size
         config.eval.batch_size = config.eval.batch_size or config.batch_size
         config.data.canvas_size = canvas_size(config)
+        config.model.padded_classes = config.model.padded_classes or padded_classes(
+            config.model.num_classes, class_parts
+        )
     check_classes(config, split)
+    if config.model.padded_classes < config.model.num_classes:
+        raise ValueError(
+            f"model.padded_classes={config.model.padded_classes} is less than "
+            f"model.num_classes={config.model.num_classes}; leave it empty, and it follows from mesh.model."
+        )
 
 
 def check_classes(config: ConfigDict, split: Split) -> None:
@@ -247,12 +258,15 @@ def training_batches(
     )
 
 
-def make_model(config: ConfigDict, *, image_size: int | None = None, training: bool = False) -> Model:
-    """The model of a resolved config, for its image size or another.
+def make_model(
+    config: ConfigDict, *, image_size: int | None = None, training: bool = False, padded: bool = True
+) -> Model:
+    """The model of a resolved config, for its image size or another, with the padding of its classes or without.
 
     Only in `training` is it computed as `model.attention` and `model.remat` say: without a gradient nothing is kept,
     and a run is evaluated on other hardware than it was trained on.
     """
+    padding = config.model.get("padded_classes") if padded else None
     computing = {}
     if training:
         how = {"attention": (config.model.attention, ATTENTIONS[0]), "remat": (config.model.remat, REMATS[0])}
@@ -261,7 +275,7 @@ def make_model(config: ConfigDict, *, image_size: int | None = None, training: b
         config.model.name,
         num_classes=config.model.num_classes,
         image_size=image_size or config.data.image_size,
-        head=HeadSettings(**config.head, num_groups=config.model.num_groups),
+        head=HeadSettings(**config.head, num_groups=config.model.num_groups, padded_classes=padding or 0),
         dtype=_DTYPES[config.model.dtype],
         **{key: value for key, value in config.model.options.items() if value is not None},
         **computing,
@@ -399,7 +413,15 @@ def make_evaluator(
     views = [evaluation_views(image_size=size, crop=crop, **common) for size in seen.image_sizes for crop in seen.crops]
     if seen.flip:
         views = [view for plain in views for view in (plain, mirrored(plain))]
-    predict = make_predict_step(model, views, num_classes=split.num_classes, embed=embed, neighbours=neighbours)
+    shardings = state_shardings(mesh, {"params": shapes[0]}, config.sharding_rules)["params"]
+    predict = make_predict_step(
+        class_sharded(model, mesh, shardings),
+        views,
+        num_classes=split.num_classes,
+        embed=embed,
+        neighbours=neighbours,
+        mesh=mesh,
+    )
     return Evaluator(
         split=split,
         predict=jax.jit(predict, out_shardings=replicated(mesh)),

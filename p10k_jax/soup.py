@@ -116,6 +116,7 @@ def write_soup(workdir: Path, runs: Sequence[FinishedRun], soup: Tree, top1: flo
     config, step = runs[0].config, max(run.step for run in runs)
     with config.unlocked():
         config.ema_decay = 0.0
+        config.model.padded_classes = config.model.num_classes
         if "given" in config:  # a soup of soups has none
             del config.given  # nobody trains on from here
         config.soup = {"method": method, "of": [f"{run.workdir}, step {run.step}" for run in runs]}

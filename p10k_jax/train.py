@@ -94,6 +94,7 @@ def plan(config: ConfigDict, workdir: Path) -> Run:
         split,
         recipe.preprocessing(config),
         num_groups=recipe.num_groups(config, builder, split),
+        class_parts=mesh.shape["model"],
     )
 
     # -- Durations
@@ -156,7 +157,7 @@ def plan(config: ConfigDict, workdir: Path) -> Run:
     return Run(
         config=config,
         given=given,
-        facts=functools.partial(facts, model, config.eval.image_size),
+        facts=functools.partial(facts, setup.make_model(config, padded=False), config.eval.image_size),
         classes=functools.partial(classes_of, builder, split),
         workdir=workdir,
         mesh=mesh,
@@ -170,7 +171,7 @@ def plan(config: ConfigDict, workdir: Path) -> Run:
         validate=validate,
         summary=(
             f"{split.dataset} {split.name}: {len(split):,} images, {split.num_classes:,} classes\n"
-            f"{config.model.name}: {count_parameters(model):,} parameters\n"
+            f"{config.model.name}: {count_parameters(setup.make_model(config, padded=False)):,} parameters\n"
             + (f"{pretrained}\n" if pretrained else "")
             + f"{setup.image_settings(config)}\n{pixels}\n"
             + f"{program.parameter_table}\n"

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jax.experimental import multihost_utils
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from p10k_jax.data.augment import Views
@@ -19,6 +20,7 @@ from p10k_jax.data.batches import Batch, HostBatch, Loaded
 from p10k_jax.evaluation.neighbours import Gallery, search
 from p10k_jax.models.functional import Model, Tree
 from p10k_jax.models.heads import unit
+from p10k_jax.training.mesh import array_split
 
 TOP = 5
 SCHEMA = pa.schema(
@@ -35,7 +37,13 @@ PredictStep = Callable[..., dict[str, Array]]
 
 
 def make_predict_step(
-    model: Model, views: Sequence[Views], *, num_classes: int, embed: bool = False, neighbours: int = 0
+    model: Model,
+    views: Sequence[Views],
+    *,
+    num_classes: int,
+    embed: bool = False,
+    neighbours: int = 0,
+    mesh: Mesh | None = None,
 ) -> PredictStep:
     """`(params, batch_stats, batch) -> rows`; jit it with replicated outputs, then every host sees all rows.
 
@@ -54,6 +62,7 @@ def make_predict_step(
         neighbours: Above 0, the step takes `gallery=Gallery` too, and the rows hold of that many nearest by embedding
             `neighbours int32[b,n]` and `similarities float32[b,n]` (see `neighbours.search`), and in
             `neighbour_scores float32[b,n]` the probabilities of their classes, all that fusion wants.
+        mesh: That the step runs on; see `top_classes`.
     """
 
     def predict_step(params: Tree, batch_stats: Tree, batch: Batch, *, gallery: Gallery | None = None):
@@ -61,11 +70,11 @@ def make_predict_step(
         logits, embeddings = [], []
         for view in views:
             outputs, _ = model.apply(params, batch_stats, view(unused_keys, batch["image"], batch["aspect"]))
-            logits.append(outputs.logits[:, :num_classes])
+            logits.append(_of_classes(outputs.logits, num_classes))
             embeddings.append(unit(outputs.embedding) if len(views) > 1 else outputs.embedding)
         averaged = logits_of_mean(logits)
         embedding = embeddings[0] if len(views) == 1 else sum(embeddings) / len(views)
-        labels, scores = top_classes(averaged, num_classes)
+        labels, scores = top_classes(averaged, num_classes, mesh=mesh)
         rows = {key: batch[key] for key in ("index", "label", "group", "mask")}
         rows |= {"top_labels": labels, "top_scores": scores}
         if embed:
@@ -79,12 +88,42 @@ def make_predict_step(
     return predict_step
 
 
-def top_classes(logits: Float[Array, "b c"], num_classes: int) -> tuple[Int[Array, "b k"], Float[Array, "b k"]]:
-    """The k = min(5, `num_classes`) likeliest of the first `num_classes` classes and their softmax, descending."""
+def top_classes(
+    logits: Float[Array, "b c"], num_classes: int, *, mesh: Mesh | None = None
+) -> tuple[Int[Array, "b k"], Float[Array, "b k"]]:
+    """The k = min(5, `num_classes`) likeliest of the first `num_classes` classes and their softmax, descending.
+
+    Of equals the lower label comes first. On a mesh every device searches the rows and the classes that it has.
+    """
+    logits = _of_classes(logits, num_classes)
     # Ranked by the logits: of a sure model many probabilities are 0 in float32.
-    _, labels = jax.lax.top_k(logits[:, :num_classes], min(TOP, num_classes))
-    scores = jnp.take_along_axis(jax.nn.softmax(logits[:, :num_classes]), labels, axis=1)
-    return labels.astype(jnp.int32), scores
+    highest, labels = _top(logits, min(TOP, num_classes), mesh)
+    scale = jnp.exp(logits - highest[:, :1]).sum(axis=1, keepdims=True)
+    return labels.astype(jnp.int32), jnp.exp(highest - highest[:, :1]) / scale
+
+
+def _of_classes(logits: Float[Array, "b c"], num_classes: int) -> Float[Array, "b c"]:
+    """The logits with minus infinity beyond the classes; not cut, for that would move what is split over devices."""
+    width = logits.shape[1]
+    return logits if width == num_classes else jnp.where(jnp.arange(width) < num_classes, logits, -jnp.inf)
+
+
+def _top(logits: Float[Array, "b c"], k: int, mesh: Mesh | None) -> tuple[Float[Array, "b k"], Int[Array, "b k"]]:
+    """The k highest of each row and where they stand."""
+    if mesh is None:
+        return jax.lax.top_k(logits, k)
+    # An island, for `jit` alone would bring all logits to every device to sort them.
+    split = array_split(logits, mesh, columns="model")
+    width = split.shard_shape(logits.shape)[1]
+
+    def of_device(part: Float[Array, "r w"]) -> tuple[Float[Array, "r n"], Int[Array, "r n"]]:
+        values, places = jax.lax.top_k(part, min(k, width))
+        first = jax.lax.axis_index("model") * width if width < logits.shape[1] else 0
+        return values, places + first
+
+    found = jax.shard_map(of_device, mesh=mesh, in_specs=split.spec, out_specs=(split.spec, split.spec))(logits)
+    values, chosen = jax.lax.top_k(found[0], k)
+    return values, jnp.take_along_axis(found[1], chosen, axis=1)
 
 
 def logits_of_mean(logits: Sequence[Float[Array, "b c"]]) -> Float[Array, "b c"]:

@@ -15,6 +15,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 # First words of the paths that no trunk has: a public checkpoint never fills the last two, and another number of
 # classes makes the first two anew.
 HEAD_PARTS = ("head", "fc", "neck", "group_head")
+# Found in the dotted paths of what makes logits out of embeddings, whatever the trunk; classes are its last axis.
+CLASSIFIER = r"(^|\.)(head|fc)\.(kernel|bias)$"
 
 _zeros = nnx.initializers.zeros_init()
 
@@ -33,6 +35,8 @@ class HeadSettings(NamedTuple):
         scale: Of the cosines.
         bias_start: What every bias of a linear classifier starts at; for a sigmoid loss about -log(classes).
         num_groups: Classes of the group head; 0 has none.
+        padded_classes: Width of the classifier where it is more than its classes (`p10k_jax.models.padding`); 0: as
+            many.
     """
 
     name: str = "linear"
@@ -42,6 +46,7 @@ class HeadSettings(NamedTuple):
     scale: float = 30.0
     bias_start: float = 0.0
     num_groups: int = 0
+    padded_classes: int = 0
 
 
 LINEAR_HEAD = HeadSettings()
@@ -51,7 +56,8 @@ class Outputs(NamedTuple):
     """What a model says of a batch, in float32.
 
     Attributes:
-        logits: [b, c]; of a model without classes the embedding.
+        logits: [b, c]; of a model without classes the embedding. Where the classifier is padded, c is its width, and
+            the logits beyond the classes are minus infinity.
         embedding: [b, d], what the classifier sees: pooled, and through the neck.
         group_logits: [b, g], None without a group head.
     """
@@ -65,8 +71,8 @@ def check_head(head: HeadSettings) -> None:
     """Raises ValueError for an unknown name or a value out of range."""
     if head.name not in HEADS:
         raise ValueError(f"head.name={head.name!r} is unknown; known: {', '.join(HEADS)}.")
-    if min(head.embedding_size, head.num_groups) < 0 or head.subcentres < 1 or not head.scale > 0:
-        raise ValueError(f"{head}: embedding_size and num_groups are at least 0, subcentres at least 1, scale above 0.")
+    if min(head.embedding_size, head.num_groups, head.padded_classes) < 0 or head.subcentres < 1 or not head.scale > 0:
+        raise ValueError(f"{head}: sizes and numbers are at least 0, subcentres at least 1, scale above 0.")
     if head.bias_start and head.name != "linear":
         raise ValueError(
             f"head.bias_start={head.bias_start} is for head.name='linear'; a {head.name} head has no bias."
@@ -119,7 +125,8 @@ class CosineHead(nnx.Module):
 
     def __init__(self, width: int, num_classes: int, *, subcentres: int, scale: float, rngs: nnx.Rngs):
         start = nnx.initializers.normal(stddev=width**-0.5)
-        self.kernel = nnx.Param(start(rngs.params(), (width, num_classes * subcentres), jnp.float32))
+        # Drawn a class after the other: padding at the end changes no other's.
+        self.kernel = nnx.Param(start(rngs.params(), (num_classes * subcentres, width), jnp.float32).T)
         self.subcentres, self.scale = subcentres, scale
 
     def __call__(self, embedding: Float[Array, "b d"]) -> Float[Array, "b c"]:
@@ -142,6 +149,14 @@ def _cosine(width: int, num_classes: int, head: HeadSettings, rngs: nnx.Rngs) ->
 
 # Name -> (width, num_classes, settings, rngs) to the module that makes logits [b, c] of embeddings [b, width].
 HEADS: dict[str, Callable[[int, int, HeadSettings, nnx.Rngs], nnx.Module]] = {"linear": _linear, "cosine": _cosine}
+
+
+def _blank_beyond(num_classes: int, padded: int, classifier: nnx.Module) -> None:
+    """Zeros the columns that belong to no class, so that norms of the whole kernel are those of its classes."""
+    for name in ("kernel", "bias") if padded > num_classes else ():
+        if (leaf := getattr(classifier, name, None)) is not None:
+            columns = leaf.shape[-1]
+            leaf[...] = jnp.where(jnp.arange(columns) < columns // padded * num_classes, leaf[...], 0)
 
 
 class _Holder(nnx.Module):
@@ -170,6 +185,10 @@ class Classifier(nnx.Module):
             ValueError: settings out of range.
         """
         check_head(head)
+        padded = head.padded_classes or num_classes
+        if padded < num_classes:
+            raise ValueError(f"head.padded_classes={padded} is less than the {num_classes} classes.")
+        self.is_padded = padded > num_classes
         self.has_neck, self.num_classes, self.num_groups = head.embedding_size > 0 or head.bnneck, num_classes, 0
         if self.has_neck:
             self.neck = Neck(width, head.embedding_size, head.bnneck, rngs=rngs)
@@ -177,9 +196,10 @@ class Classifier(nnx.Module):
         self.head_path = path.split(".")
         if num_classes:
             if head.name == "linear" and len(self.head_path) > 1:
-                made = PointwiseLinear(width, num_classes, bias_start=head.bias_start, rngs=rngs)
+                made = PointwiseLinear(width, padded, bias_start=head.bias_start, rngs=rngs)
             else:
-                made = HEADS[head.name](width, num_classes, head, rngs)
+                made = HEADS[head.name](width, padded, head, rngs)
+            _blank_beyond(num_classes, padded, made)
             for name in reversed(self.head_path[1:]):
                 made = _Holder(name, made)
             setattr(self, self.head_path[0], made)
@@ -214,4 +234,5 @@ class Classifier(nnx.Module):
         head = self
         for name in self.head_path:
             head = getattr(head, name)
-        return head(embedding)
+        logits = head(embedding)
+        return jnp.where(jnp.arange(logits.shape[1]) < self.num_classes, logits, -jnp.inf) if self.is_padded else logits

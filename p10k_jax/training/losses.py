@@ -12,53 +12,87 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from p10k_jax.models.heads import Outputs
 
+# The losses take classes by comparing and summing, never by an index, so that no logit leaves its device where the
+# classes are split over devices. The columns beyond `num_classes`, of a padded classifier, are minus infinity.
 Loss = Callable[[Float[Array, "b c"], Int[Array, " b"]], Float[Array, " b"]]
 Objective = Callable[[Outputs, Int[Array, " b"], Int[Array, " b"]], Float[Array, " b"]]
 _Transform = Callable[[Float[Array, "b c"], Int[Array, " b"]], Float[Array, "b c"]]
 
 
 def softmax_cross_entropy(
-    logits: Float[Array, "b c"], labels: Int[Array, " b"], *, label_smoothing: float = 0.0
+    logits: Float[Array, "b c"],
+    labels: Int[Array, " b"],
+    *,
+    label_smoothing: float = 0.0,
+    num_classes: int | None = None,
 ) -> Float[Array, " b"]:
     """Cross-entropy against the label, smoothed towards the uniform distribution (Szegedy et al., arXiv 1512.00567).
 
     Args:
         logits: float32.
-        labels: In 0..c-1.
+        labels: In 0..num_classes-1.
         label_smoothing: Weight of the uniform distribution, in [0, 1).
+        num_classes: Default: c.
     """
-    log_probabilities = jax.nn.log_softmax(logits)
-    of_label = jnp.take_along_axis(log_probabilities, labels[:, None], axis=1)[:, 0]
-    return -(1 - label_smoothing) * of_label - label_smoothing * log_probabilities.mean(axis=1)
+    log_probabilities = _finite(jax.nn.log_softmax(logits), num_classes)
+    return -_expected(log_probabilities, labels, label_smoothing, num_classes)
 
 
 def sigmoid_cross_entropy(
-    logits: Float[Array, "b c"], labels: Int[Array, " b"], *, label_smoothing: float = 0.0
+    logits: Float[Array, "b c"],
+    labels: Int[Array, " b"],
+    *,
+    label_smoothing: float = 0.0,
+    num_classes: int | None = None,
 ) -> Float[Array, " b"]:
     """The sum over classes of binary cross-entropies (Beyer et al., arXiv 2006.07159), the targets smoothed as above.
 
     Logits of zero make it `c * log(2)`: start the classifier's bias at about `-log(c)` (`head.bias_start`).
     """
-    of_label = jnp.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
-    expected = (1 - label_smoothing) * of_label + label_smoothing * logits.mean(axis=1)
+    expected = _expected(_finite(logits, num_classes), labels, label_smoothing, num_classes)
     return jax.nn.softplus(logits).sum(axis=1) - expected
 
 
 def focal_cross_entropy(
-    logits: Float[Array, "b c"], labels: Int[Array, " b"], *, focal_gamma: float, label_smoothing: float = 0.0
+    logits: Float[Array, "b c"],
+    labels: Int[Array, " b"],
+    *,
+    focal_gamma: float,
+    label_smoothing: float = 0.0,
+    num_classes: int | None = None,
 ) -> Float[Array, " b"]:
     """Cross-entropy in which each class's term is weighted by `(1 - probability) ** focal_gamma` (Lin et al., arXiv
     1708.02002, eq. 4, of the softmax): what is already known counts less. `focal_gamma` is at least 0."""
-    log_probabilities = jax.nn.log_softmax(logits)
+    log_probabilities = _finite(jax.nn.log_softmax(logits), num_classes)
     # Where a probability reaches one, a power below one would have no finite derivative.
     unknown = jnp.maximum(-jnp.expm1(log_probabilities), 1e-6)
     terms = -(unknown**focal_gamma) * log_probabilities
-    of_label = jnp.take_along_axis(terms, labels[:, None], axis=1)[:, 0]
-    return (1 - label_smoothing) * of_label + label_smoothing * terms.mean(axis=1)
+    return _expected(terms, labels, label_smoothing, num_classes)
+
+
+def _finite(values: Float[Array, "b c"], num_classes: int | None) -> Float[Array, "b c"]:
+    """Zero in the columns of padding, which then add nothing to a sum, nor to a gradient."""
+    if num_classes is None or num_classes == values.shape[1]:
+        return values
+    return jnp.where(jnp.arange(values.shape[1]) < num_classes, values, 0)
+
+
+def _expected(
+    values: Float[Array, "b c"], labels: Int[Array, " b"], label_smoothing: float, num_classes: int | None
+) -> Float[Array, " b"]:
+    """The mean of values over the smoothed target, a distribution over classes."""
+    of_label = jnp.where(_is_label(values, labels), values, 0).sum(axis=1)
+    if not label_smoothing:
+        return of_label
+    return (1 - label_smoothing) * of_label + label_smoothing / (num_classes or values.shape[1]) * values.sum(axis=1)
+
+
+def _is_label(logits: Float[Array, "b c"], labels: Int[Array, " b"]) -> Bool[Array, "b c"]:
+    return jnp.arange(logits.shape[1]) == labels[:, None]
 
 
 LOSSES = {"softmax": softmax_cross_entropy, "sigmoid": sigmoid_cross_entropy, "focal": focal_cross_entropy}
@@ -92,8 +126,7 @@ def with_margin(
         margins: Of every class: radians (below pi / 2), or cosine.
         scale: The head's.
     """
-    of_label = jnp.arange(logits.shape[1]) == labels[:, None]
-    # Not a scatter: this way nothing leaves its device where the classes are split over devices.
+    of_label = _is_label(logits, labels)
     cosine = jnp.where(of_label, logits, 0).sum(axis=1) / scale
     moved = scale * MARGINS[kind](cosine, margins[labels])
     return jnp.where(of_label, moved[:, None], logits)
@@ -122,6 +155,7 @@ def make_loss(
     margin_by_frequency: tuple[float, ...] = (),
     scale: float | None = None,
     class_counts: Int[np.ndarray, " c"] | None = None,
+    num_classes: int | None = None,
 ) -> Loss:
     """The loss of that name with what is asked for around it: margin, logit adjustment, loss, weights, in this order.
 
@@ -142,6 +176,7 @@ def make_loss(
         scale: Of the cosine head that the logits come from; needed for a margin.
         class_counts: Training images of every class; needed for all that goes by frequency. A class without any counts
             as one with one.
+        num_classes: Where the logits have more columns, of a padded classifier.
 
     Raises:
         ValueError: an unknown name, or a value outside its range.
@@ -156,7 +191,9 @@ def make_loss(
         by_frequency=tuple(margin_by_frequency),
         class_counts=class_counts,
     )
-    settings = {"label_smoothing": label_smoothing} | ({"focal_gamma": focal_gamma} if name == "focal" else {})
+    settings = {"label_smoothing": label_smoothing, "num_classes": num_classes} | (
+        {"focal_gamma": focal_gamma} if name == "focal" else {}
+    )
     base = functools.partial(LOSSES[name], **settings)
     transforms: list[_Transform] = []
     if margin:
@@ -164,7 +201,7 @@ def make_loss(
     counts = None if class_counts is None else np.maximum(class_counts, 1)
     if logit_adjustment:
         adjustment = (logit_adjustment * np.log(counts / counts.sum())).astype(np.float32)
-        transforms.append(lambda logits, labels: logits + adjustment)
+        transforms.append(lambda logits, labels: logits + _widened(adjustment, logits.shape[1]))
     weights = None
     if class_weight_power:
         rarity = counts**-class_weight_power
@@ -177,6 +214,10 @@ def make_loss(
         return losses if weights is None else losses * weights[labels]
 
     return loss
+
+
+def _widened(values: Float[np.ndarray, " c"], width: int) -> Float[np.ndarray, " w"]:
+    return np.pad(values, (0, width - len(values)))
 
 
 def _check(name: str, *, class_counts, **values: Any) -> None:

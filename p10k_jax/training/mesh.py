@@ -4,16 +4,20 @@ One mesh with the axes `data`, `fsdp` and `model`. A batch is split over `data` 
 `fsdp` and `model` as rules say, and whole elsewhere. `jax.jit` over such arrays is the only parallel path.
 """
 
+import math
 from collections.abc import Sequence
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jaxtyping import Array
 
+from p10k_jax.models.heads import CLASSIFIER
 from p10k_jax.training.patterns import Rules, first_match, path_name
 
 AXES = ("data", "fsdp", "model")
+BATCH_AXES = AXES[:2]
 # Below this many elements a parameter stays whole: gathering it would cost more than it saves.
 _SMALL = 2**14
 
@@ -43,7 +47,20 @@ def make_mesh(data: int = -1, fsdp: int = 1, model: int = 1, devices: Sequence[j
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """First axis split over `data` and `fsdp`."""
-    return NamedSharding(mesh, P(("data", "fsdp")))
+    return NamedSharding(mesh, P(BATCH_AXES))
+
+
+def array_split(
+    array: Array, mesh: Mesh, *, rows: tuple[str, ...] = BATCH_AXES, columns: str | None = None
+) -> NamedSharding:
+    """First axis split over `rows` and last over `columns`, each where it divides; rows at least as a batch is."""
+
+    def dividing(size: int, names: tuple[str, ...]) -> tuple[str, ...] | None:
+        return names if size % math.prod(mesh.shape[name] for name in names) == 0 else None
+
+    first = dividing(array.shape[0], rows) or dividing(array.shape[0], BATCH_AXES)
+    last = [*[None] * (array.ndim - 2), dividing(array.shape[-1], (columns,)) if columns else None]
+    return NamedSharding(mesh, P(first, *last[: array.ndim - 1]))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -58,8 +75,10 @@ def state_shardings(mesh: Mesh, state, rules: Rules):
         mesh: Of `make_mesh`.
         state: Any tree of arrays or shapes. Optimizer moments and averages carry the parameter's path at their end,
             so a rule for a parameter holds for them too.
-        rules: `(pattern, spec)`: `'fsdp'` splits the largest axis that `fsdp` divides; `'replicated'` splits nothing;
-            a tuple gives a mesh axis, several, or None for each array axis. Without a match: `'fsdp'`.
+        rules: `(pattern, spec)`: `'fsdp'` splits the largest axis that `fsdp` divides; `'classes'` splits the last axis
+            over `model` where that divides it, and the largest of the others that `fsdp` divides; `'replicated'`
+            splits nothing; a tuple gives a mesh axis, several, or None for each array axis. Without a match:
+            `'classes'` for the classifier, `'fsdp'` for all else.
 
     Raises:
         ValueError: a spec that is unknown, of the wrong length, or that does not divide the array.
@@ -67,20 +86,22 @@ def state_shardings(mesh: Mesh, state, rules: Rules):
 
     def sharding(path, leaf) -> NamedSharding:
         name = path_name(path)
-        spec = first_match(rules, name, "fsdp")
+        spec = first_match((*rules, (CLASSIFIER, "classes")), name, "fsdp")
         if name.startswith("opt_state.") and not isinstance(spec, str) and len(spec) != leaf.ndim:
             spec = "fsdp"  # factored moments, which have other shapes than their parameter
         if spec == "replicated" or leaf.ndim == 0:
             return NamedSharding(mesh, P())
-        if spec == "fsdp":
+        if spec == "classes" and leaf.shape[-1] % mesh.shape["model"] == 0:
+            return NamedSharding(mesh, _split_last(leaf.shape, mesh))
+        if spec in ("classes", "fsdp"):
             return NamedSharding(mesh, _split_largest(leaf.shape, mesh.shape["fsdp"]))
         return NamedSharding(mesh, _checked(name, leaf.shape, spec, mesh))
 
     return jax.tree_util.tree_map_with_path(sharding, state)
 
 
-def _split_largest(shape: tuple[int, ...], parts: int) -> P:
-    if parts == 1 or np.prod(shape) < _SMALL:
+def _split_largest(shape: tuple[int, ...], parts: int, *, least: int = _SMALL) -> P:
+    if parts == 1 or np.prod(shape) < least:
         return P()
     for axis in sorted(range(len(shape)), key=lambda axis: -shape[axis]):
         if shape[axis] % parts == 0:
@@ -88,11 +109,18 @@ def _split_largest(shape: tuple[int, ...], parts: int) -> P:
     return P()
 
 
+def _split_last(shape: tuple[int, ...], mesh: Mesh) -> P:
+    if mesh.shape["model"] == 1:
+        return _split_largest(shape, mesh.shape["fsdp"])
+    others = tuple(_split_largest(shape[:-1], mesh.shape["fsdp"], least=_SMALL // shape[-1]))
+    return P(*others, *[None] * (len(shape) - 1 - len(others)), "model")
+
+
 def _checked(name: str, shape: tuple[int, ...], spec, mesh: Mesh) -> P:
     if isinstance(spec, str) or len(spec) != len(shape):
         raise ValueError(
-            f"sharding rule for {name}: {spec!r} does not fit shape {shape}; give 'fsdp', 'replicated', or one entry "
-            "an axis."
+            f"sharding rule for {name}: {spec!r} does not fit shape {shape}; give 'fsdp', 'classes', 'replicated', "
+            "or one entry an axis."
         )
     for entry, size in zip(spec, shape, strict=True):
         axes = () if entry is None else (entry,) if isinstance(entry, str) else tuple(entry)

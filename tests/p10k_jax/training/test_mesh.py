@@ -63,3 +63,25 @@ def test_factored_moments_of_a_parameter_with_a_rule_are_split_as_they_can():
     shardings = state_shardings(make_mesh(2, 2, 2), state, ((r"head\.kernel$", (None, "model")),))
     assert shardings["params"]["head"]["kernel"].spec == P(None, "model")
     assert shardings["opt_state"][0]["v_row"]["head"]["kernel"].spec == P()
+
+
+def test_classes_are_split_by_themselves():
+    state = {
+        "params": {"head": shapes(kernel=(96, 512), bias=(512,)), "group_head": shapes(kernel=(96, 512))},
+        "ema": {"fc": shapes(kernel=(1, 1, 96, 512))},
+        "narrow": {"head": shapes(kernel=(96, 511))},
+    }
+
+    def specs(mesh, rules=()):
+        return jax.tree.map(lambda sharding: sharding.spec, state_shardings(mesh, state, rules))
+
+    found = specs(make_mesh(2, 2, 2))
+    assert found["params"] == {
+        "head": {"kernel": P("fsdp", "model"), "bias": P("model")},
+        "group_head": {"kernel": P(None, "fsdp")},
+    }
+    assert found["ema"]["fc"]["kernel"] == P(None, None, "fsdp", "model")
+    assert found["narrow"]["head"]["kernel"] == P("fsdp"), "what the axis does not divide goes by fsdp"
+    assert specs(make_mesh(8))["params"]["head"] == {"kernel": P(), "bias": P()}
+    given = specs(make_mesh(2, 2, 2), [(r"params\.head\.kernel$", "replicated")])
+    assert given["params"]["head"]["kernel"] == P(), "a rule that is given comes first"

@@ -1,6 +1,7 @@
-"""The step, the state and the mesh together: one device and eight give the same training."""
+"""The step, the state and the mesh together: any number of devices gives the same training."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,8 @@ from p10k_jax.data.decode import DecodeReport
 from p10k_jax.data.mixing import mix
 from p10k_jax.data.order import TrainingOrder
 from p10k_jax.models import HeadSettings, create
+from p10k_jax.models.padding import cut, padded_classes
+from p10k_jax.training.class_sharding import class_sharded
 from p10k_jax.training.losses import make_loss, make_objective
 from p10k_jax.training.mesh import batch_sharding, make_mesh, replicated, state_shardings
 from p10k_jax.training.optimizer import frozen_parameters, make_optimizer
@@ -47,6 +50,7 @@ def train(
     rates=(),
 ):
     """Losses of a short training, the final state, and its shardings."""
+    head = head._replace(padded_classes=padded_classes(4, mesh.shape["model"]))
     model = create(name, num_classes=4, image_size=32, head=head, **MODELS[name])
     schedule = make_schedule("cosine", peak=0.01, warmup_steps=1, total_steps=20)
     params, _ = jax.eval_shape(model.init, jax.random.key(0))
@@ -56,9 +60,9 @@ def train(
     shardings = state_shardings(mesh, jax.eval_shape(init), rules)
     views = training_views(image_size=32, scale=(0.5, 1.0), ratio=(0.75, 1.33), flip=0.5, statistics=Normalisation())
     step = make_train_step(
-        model,
+        class_sharded(model, mesh, shardings["params"]),
         optimizer,
-        objective=make_objective(make_loss("softmax"), group_weight=group_weight),
+        objective=make_objective(make_loss("softmax", num_classes=4), group_weight=group_weight),
         views=views,
         schedule=schedule,
         ema_decay=ema_decay,
@@ -94,8 +98,8 @@ def on_one_device(name, **settings):
 
 
 @functools.cache
-def on_eight_devices(name, sizes, **settings):
-    losses, state, _ = train(name, make_mesh(*sizes), **settings)
+def on_devices(name, sizes, **settings):
+    losses, state, _ = train(name, make_mesh(*sizes, devices=jax.devices()[: math.prod(sizes)]), **settings)
     return losses, state
 
 
@@ -104,15 +108,19 @@ def on_eight_devices(name, sizes, **settings):
     [
         ("vit-Ti/8", (8, 1, 1), "adamw"),
         ("vit-Ti/8", (2, 2, 2), "adamw"),
+        ("vit-Ti/8", (1, 1, 2), "adamw"),
+        ("vit-Ti/8", (2, 1, 2), "adamw"),
+        ("vit-Ti/8", (1, 2, 1), "adamw"),
+        ("resnet-18", (2, 1, 4), "adamw"),
         ("vit-S/8", (2, 4, 1), "muon"),
         ("resnet-18", (2, 4, 1), "adamw"),
     ],
 )
-def test_eight_devices_train_as_one(name, sizes, optimizer):
-    check_same_training(on_one_device(name, optimizer=optimizer), on_eight_devices(name, sizes, optimizer=optimizer))
+def test_any_mesh_trains_as_one_device(name, sizes, optimizer):
+    check_same_training(on_one_device(name, optimizer=optimizer), on_devices(name, sizes, optimizer=optimizer))
 
 
-def test_eight_devices_train_as_one_with_everything_on():
+def test_any_mesh_trains_as_one_device_with_everything_on():
     settings = {
         "head": HeadSettings("cosine", embedding_size=16, bnneck=True, subcentres=2, num_groups=2),
         "group_weight": 0.5,
@@ -121,15 +129,26 @@ def test_eight_devices_train_as_one_with_everything_on():
         # BatchNorm takes away what the biases before it add: their gradient is rounding noise, which AdamW makes large.
         "optimizer": "sgd",
     }
-    check_same_training(on_one_device("vit-Ti/8", **settings), on_eight_devices("vit-Ti/8", (4, 2, 1), **settings))
+    one = on_one_device("vit-Ti/8", **settings)
+    for sizes in ((4, 2, 1), (1, 2, 4)):
+        check_same_training(one, on_devices("vit-Ti/8", sizes, **settings))
 
 
-def check_same_training(one, eight):
-    (losses, expected), (sharded_losses, state) = one, eight
+def test_a_trunk_split_by_rules_trains_as_one_device():
+    rules = ((r"mlp\.fc1\.kernel$", (None, "model")), (r"mlp\.fc2\.kernel$", ("model", None)))
+    _, state = many = on_devices("vit-Ti/8", (2, 1, 2), rules=rules)
+    mlp = state["params"]["blocks"]["0"]["mlp"]
+    assert [mlp[name]["kernel"].addressable_shards[0].data.shape for name in ("fc1", "fc2")] == [(48, 96), (96, 48)]
+    check_same_training(on_one_device("vit-Ti/8"), many)
+
+
+def check_same_training(one, many):
+    (losses, expected), (sharded_losses, state) = one, many
+    params = cut(state["params"], expected["params"])
     np.testing.assert_allclose(sharded_losses, losses, rtol=2e-4)
     # AdamW divides by the gradient's own size, so a weight whose gradient is rounding noise moves by noise: compare
     # the bulk of each tensor.
-    for ours, theirs in zip(jax.tree.leaves(state["params"]), jax.tree.leaves(expected["params"]), strict=True):
+    for ours, theirs in zip(jax.tree.leaves(params), jax.tree.leaves(expected["params"]), strict=True):
         assert np.mean(np.abs(np.asarray(ours) - theirs)) < 2e-3
 
 
@@ -139,7 +158,7 @@ def test_first_loss_is_that_of_no_knowledge():
 
 
 def test_fsdp_splits_parameters_and_moments():
-    _, state = on_eight_devices("resnet-18", (2, 4, 1))
+    _, state = on_devices("resnet-18", (2, 4, 1))
     kernel = state["params"]["layer4"]["0"]["conv1"]["kernel"]
     moment = next(
         leaf
