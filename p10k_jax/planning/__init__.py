@@ -1,0 +1,1 @@
+"""What a training will need of devices that are not there: topologies, compiling for them, reading what was compiled."""
