@@ -1,4 +1,4 @@
-"""What accelerators can do at most, by the name that JAX gives them: the yardstick of plans, benchmarks and live figures.
+"""What accelerators can do at most, by the name that JAX gives them: the yardstick of plans and benchmarks.
 
 Vendors' figures without sparsity. Where a vendor gives a figure with sparsity alone, it is halved. A chip is what JAX
 calls a device: both cores of a TPU v4 or v5p chip together.
@@ -15,7 +15,7 @@ class Chip(NamedTuple):
 
     Attributes:
         name: For a person.
-        flops: Floating-point operations a second in bfloat16 with sums in float32; in float16 where `bfloat16` is False.
+        flops: Floating-point operations a second in bfloat16 (float16 where `bfloat16` is False), sums in float32.
         memory_bytes: Of the accelerator.
         memory_bandwidth: Bytes a second.
         interconnect_bandwidth: Bytes a second that the chip sends to others of its slice or machine over all its links
@@ -38,16 +38,21 @@ _NVIDIA = "https://www.nvidia.com/en-us/"
 _AMPERE = "NVIDIA A100 Tensor Core GPU datasheet, " + _NVIDIA + "data-center/a100/"
 _H100 = "NVIDIA H100 Tensor Core GPU datasheet, " + _NVIDIA + "data-center/h100/"
 _H200 = "NVIDIA H200 Tensor Core GPU datasheet, " + _NVIDIA + "data-center/h200/"
+_A10 = "NVIDIA A10 datasheet, " + _NVIDIA + "data-center/products/a10-gpu/"
+_T4 = "NVIDIA T4 datasheet, " + _NVIDIA + "data-center/tesla-t4/"
+_V100 = "NVIDIA V100 datasheet, " + _NVIDIA + "data-center/v100/"
 _ADA = "NVIDIA Ada GPU Architecture whitepaper, appendix A"
 
 
-def _gpu(name: str, teraflops: float, gigabytes: int, bandwidth: float, link: float | None, source: str, **more) -> Chip:
+def _gpu(
+    name: str, teraflops: float, gigabytes: int, bandwidth: float, link: float | None, source: str, **more
+) -> Chip:
     """Bandwidths in GB/s; `link` counts both ways, as NVIDIA does."""
     return Chip(name, teraflops * 1e12, gigabytes * 10**9, bandwidth * 1e9, link and link / 2 * 1e9, source, **more)
 
 
-# TPU: "16 GB" is GiB there. Of the links Google publishes both ways together (v4: the sum of six links of 50 GB/s, Jouppi
-# et al., arXiv 2304.01433, table 4); here it is one.
+# "16 GB" is GiB there. Google publishes what the links carry both ways together, here it is one; v4: six links of 50 GB/s
+# (Jouppi et al., arXiv 2304.01433, table 4).
 TPUS = {
     "v4": Chip("TPU v4", 275e12, 32 * GIB, 1200e9, 300e9, _TPU + "v4"),
     "v5e": Chip("TPU v5e", 197e12, 16 * GIB, 819e9, 200e9, _TPU + "v5e"),
@@ -77,23 +82,53 @@ _KINDS: tuple[tuple[str, Chip], ...] = (
     (r"\bRTX 4090\b(?! D| Laptop)", _gpu("NVIDIA GeForce RTX 4090", 165.2, 24, 1008, None, _ADA)),
     (r"\bRTX 3090\b(?! Ti)", _gpu("NVIDIA GeForce RTX 3090", 71, 24, 936, 112.5, "NVIDIA Ampere GA102 whitepaper")),
     (r"\bA10G\b", _gpu("NVIDIA A10G", 70, 24, 600, None, "AWS EC2 G5 instances; NVIDIA A10G datasheet")),
-    (r"\bA10\b", _gpu("NVIDIA A10", 125, 24, 600, None, "NVIDIA A10 datasheet, " + _NVIDIA + "data-center/products/a10-gpu/")),
-    (r"\bT4\b", _gpu("NVIDIA T4", 65, 16, 320, None, "NVIDIA T4 datasheet, " + _NVIDIA + "data-center/tesla-t4/", bfloat16=False)),
+    (
+        r"\bA10\b",
+        _gpu("NVIDIA A10", 125, 24, 600, None, _A10),
+    ),
+    (
+        r"\bT4\b",
+        _gpu("NVIDIA T4", 65, 16, 320, None, _T4, bfloat16=False),
+    ),
     (
         r"\bV100-PCIE\b",
-        _gpu("NVIDIA V100 PCIe", 112, 16, 900, None, "NVIDIA V100 datasheet, " + _NVIDIA + "data-center/v100/", bfloat16=False),
+        _gpu(
+            "NVIDIA V100 PCIe",
+            112,
+            16,
+            900,
+            None,
+            "NVIDIA V100 datasheet, " + _NVIDIA + "data-center/v100/",
+            bfloat16=False,
+        ),
     ),
     (
         r"\bV100-SXM2-32GB\b",
-        _gpu("NVIDIA V100 SXM 32 GB", 125, 32, 900, 300, "NVIDIA V100 datasheet, " + _NVIDIA + "data-center/v100/", bfloat16=False),
+        _gpu(
+            "NVIDIA V100 SXM 32 GB",
+            125,
+            32,
+            900,
+            300,
+            "NVIDIA V100 datasheet, " + _NVIDIA + "data-center/v100/",
+            bfloat16=False,
+        ),
     ),
     (
         r"\bV100-SXM2-16GB\b",
-        _gpu("NVIDIA V100 SXM 16 GB", 125, 16, 900, 300, "NVIDIA V100 datasheet, " + _NVIDIA + "data-center/v100/", bfloat16=False),
+        _gpu(
+            "NVIDIA V100 SXM 16 GB",
+            125,
+            16,
+            900,
+            300,
+            "NVIDIA V100 datasheet, " + _NVIDIA + "data-center/v100/",
+            bfloat16=False,
+        ),
     ),
 )
 
 
 def find(device_kind: str) -> Chip | None:
-    """The chip of a `jax.Device.device_kind` such as `TPU v5 lite` or `NVIDIA H100 80GB HBM3`; None for an unknown one."""
+    """The chip of a `jax.Device.device_kind`, such as `TPU v5 lite` or `NVIDIA H100 80GB HBM3`; None if unknown."""
     return next((chip for pattern, chip in _KINDS if re.search(pattern, device_kind)), None)

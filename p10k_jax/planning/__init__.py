@@ -1,1 +1,1 @@
-"""What a training will need of devices that are not there: topologies, compiling for them, reading what was compiled."""
+"""What a training will need of devices that are not there: compiling for them, and reading what was compiled."""

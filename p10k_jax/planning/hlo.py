@@ -48,7 +48,9 @@ class Instruction(NamedTuple):
 
     def called(self) -> list[str]:
         """Computations that it runs; those that combine two elements of a reduction are not among them."""
-        names = re.findall(r"\b(?:calls|body|condition|true_computation|false_computation)=%([\w.\-]+)", self.attributes)
+        names = re.findall(
+            r"\b(?:calls|body|condition|true_computation|false_computation)=%([\w.\-]+)", self.attributes
+        )
         if self.operation == "call":
             names += re.findall(r"\bto_apply=%([\w.\-]+)", self.attributes)
         for several in re.findall(r"\bbranch_computations=\{([^}]*)\}", self.attributes):
@@ -57,7 +59,7 @@ class Instruction(NamedTuple):
 
     def trips(self) -> int:
         """How often a loop runs; 1 for what is none, or does not say."""
-        known = self.operation == "while" and re.search(r'known_trip_count\W+n\W+(\d+)', self.attributes)
+        known = self.operation == "while" and re.search(r"known_trip_count\W+n\W+(\d+)", self.attributes)
         return int(known[1]) if known else 1
 
 
@@ -120,7 +122,9 @@ class Program:
         """Floating-point operations of products and convolutions; a multiply and an add are two."""
         total = 0.0
         for name, times in self.executions(loops=loops).items():
-            total += times * sum(_matrix_flops(one, self.computations[name]) for one in self.computations[name].values())
+            total += times * sum(
+                _matrix_flops(one, self.computations[name]) for one in self.computations[name].values()
+            )
         return total
 
     def memory_traffic(self, *, loops: bool = True, main_memory: bool = False) -> int:
@@ -133,12 +137,24 @@ class Program:
             total += times * sum(_traffic(one, instructions, main_memory) for one in instructions.values())
         return total
 
-    def collectives(self) -> dict[str, Collective]:
-        """Traffic between chips by kind, of those that there are."""
+    def largest_with_side(self, size: int) -> Shape | None:
+        """The largest array outside fusions that has an axis of that size: one that holds it all on one chip."""
+        shapes = (
+            shape
+            for name in self.executions()
+            if name not in self.fused
+            for one in self.computations[name].values()
+            for shape in one.shapes
+            if size in shape.sizes
+        )
+        return max(shapes, key=lambda shape: shape.bytes, default=None)
+
+    def collectives(self, chips: int) -> dict[str, Collective]:
+        """Traffic between chips by kind, of those that there are; `chips` exchange where it does not say how many."""
         found: dict[str, list[float]] = defaultdict(lambda: [0, 0, 0.0])
-        for times, kind, taken, given, chips in self._collectives():
+        for times, kind, taken, given, group in self._collectives():
             size = given if kind == "all-gather" else taken
-            share = (chips - 1) / chips if chips else 1.0
+            share = 1 - 1 / (group or chips)
             sent = size * {"all-reduce": 2 * share, "collective-permute": 1.0}.get(kind, share)
             for place, value in enumerate((1, size, sent)):
                 found[kind][place] += times * value
@@ -265,9 +281,7 @@ def _convolution_flops(attributes: str, left: tuple, right: tuple, out: tuple) -
 
 
 @functools.cache
-def _valid_places(
-    side: int, kernel: int, out: int, stride: int, low: int, holes_left: int, holes_right: int
-) -> int:
+def _valid_places(side: int, kernel: int, out: int, stride: int, low: int, holes_left: int, holes_right: int) -> int:
     """Pairs of a kernel's and an output's place along an axis that meet a value of the input."""
     return sum(
         (at := place * stride - low + tap * holes_right) % holes_left == 0 and 0 <= at // holes_left < side
