@@ -11,7 +11,7 @@ from jax.experimental import topologies
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from p10k_jax import recipe, setup
+from p10k_jax import setup
 from p10k_jax.data.batches import abstract_batch, check_divides
 from p10k_jax.planning.hlo import Program
 from p10k_jax.planning.sizes import Sizes

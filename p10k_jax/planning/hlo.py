@@ -95,7 +95,6 @@ class Program:
         if not self.entry:
             raise ValueError("This is no program in XLA's text form: it has no ENTRY.")
 
-    @functools.cache  # noqa: B019: as long as the program
     def executions(self, *, loops: bool = True) -> Counter[str]:
         """How often each computation is executed; without `loops`, their bodies once."""
         counts: Counter[str] = Counter()

@@ -14,7 +14,7 @@ from tfds_builder.config import DEFAULT_HOLDOUT, raw_config
 from tfds_builder.prepare import is_prepared
 from tfds_builder.products10k.facts import OFFICIAL
 
-# Validation pictures of Products-10K in the default hold-out, one of each class with at least five (tfds_builder.config).
+# Validation pictures of Products-10K in the default hold-out (tfds_builder.config).
 _PRODUCTS10K_VALIDATION = 7_907
 
 
