@@ -34,7 +34,7 @@ class Chip(NamedTuple):
 
 
 _TPU = "https://cloud.google.com/tpu/docs/"
-# "16 GB" is GiB there. Google publishes what the links carry both ways together, here it is one way; of v4: six links of
+# "16 GB" is GiB there. Google publishes what the links carry both ways together, here it is one way; v4: six links of
 # 50 GB/s (Jouppi et al., arXiv 2304.01433, table 4).
 TPUS = {
     "v4": Chip("TPU v4", 275e12, 32 * GIB, 1200e9, 300e9, _TPU + "v4"),
@@ -80,7 +80,7 @@ _KINDS: tuple[tuple[str, Chip], ...] = (
     (r"\bH100 NVL\b", _gpu("H100 NVL", tera=835.5, gigabytes=94, bandwidth=3900, nvlink=600, **_H100)),
     (r"\bH100 PCIe\b", _gpu("H100 PCIe", tera=756, gigabytes=80, bandwidth=2000, nvlink=600, **_H100)),
     (r"\bH100 80GB HBM3\b", _gpu("H100 SXM", tera=989.5, gigabytes=80, bandwidth=3350, nvlink=900, **_H100)),
-    (r"\bA100\b.*\bPCI.*80GB", _gpu("A100 PCIe 80 GB", gigabytes=80, bandwidth=1935, **_A100)),
+    (r"\bA100 80GB PCIe\b|\bA100-PCIE-80GB\b", _gpu("A100 PCIe 80 GB", gigabytes=80, bandwidth=1935, **_A100)),
     (r"\bA100\b.*80GB", _gpu("A100 SXM 80 GB", gigabytes=80, bandwidth=2039, **_A100)),
     (r"\bA100\b.*40GB", _gpu("A100 40 GB", gigabytes=40, bandwidth=1555, **_A100)),
     (r"\bL40S\b", _gpu("L40S", tera=362, gigabytes=48, bandwidth=864, source=_datasheet("l40s"))),

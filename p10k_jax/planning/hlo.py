@@ -242,9 +242,10 @@ def _chips(one: Instruction) -> int:
         return int(match[2])
     if match := re.match(r"\{\{([\d,]*)\}", groups):
         return match[1].count(",") + 1
-    if match := re.match(r"mesh\[([^\]]*)\] ?\{([^}]*)\}", groups):
-        sizes = {name: int(size) for name, size in re.findall(r"'([^']*)'=(\d+)", match[1])}
-        return math.prod(sizes.get(axis, 1) for axis in re.findall(r"'([^']*)'", match[2]))
+    if match := re.match(r"mesh\[([^\]]*)\][^{]*\{([^}]*)\}", groups):
+        sizes = dict(re.findall(r"'([^']*)'=(\d+)", match[1]))
+        axes = re.findall(r"'([^']*)'(?::\(\d+\)(\d+))?", match[2])  # `'data':(2)4` is a part of an axis
+        return math.prod(int(part or sizes.get(axis, 1)) for axis, part in axes)
     return 0
 
 
