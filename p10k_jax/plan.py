@@ -8,7 +8,8 @@ fits; 3: on some slice it does not; 2: bad input; 1: the compiler gave no answer
 
 import json
 import sys
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from absl import flags
 from ml_collections import ConfigDict
@@ -84,9 +85,53 @@ def search(config: ConfigDict, topology: Topology, sizes: Sizes, *, time_limit: 
     }
 
 
+class Options(NamedTuple):
+    """How plans are made: those of the flags that are not about the run itself."""
+
+    mfu: float = 0.4
+    time_limit: float = 3600.0
+    largest_batch: bool = False
+
+
+def plans(
+    config: ConfigDict,
+    slices: Sequence[Topology],
+    meshes: Sequence[dict[str, int]],
+    sizes: Sizes,
+    options: Options,
+) -> list[dict[str, Any]]:
+    """A plan, or a search, of every slice with every mesh; where the compiler gave no answer, `error` says why.
+
+    Raises:
+        ValueError: the config cannot be trained on one of them.
+    """
+    told = []
+    for topology in slices:
+        for mesh in meshes:
+            tried = config.copy_and_resolve_references()
+            tried.mesh.update(mesh)
+            print(f"{topology.name}: compiling ...", file=sys.stderr)
+            told.append({"topology": topology.name, "mesh": dict(mesh)})
+            try:
+                if options.largest_batch:
+                    told[-1] |= search(tried, topology, sizes, time_limit=options.time_limit)
+                else:
+                    told[-1] |= plan(tried, topology, sizes, mfu=options.mfu, time_limit=options.time_limit)
+            except CompilerError as error:
+                told[-1]["error"] = str(error)
+    return told
+
+
+def exit_code(told: Sequence[dict[str, Any]]) -> int:
+    """0: all fit; 1: of one the compiler gave no answer; 3: one does not fit."""
+    if any("error" in one for one in told):
+        return NO_ANSWER
+    return 0 if all(one.get("fits", one.get("largest_batch")) for one in told) else DOES_NOT_FIT
+
+
 def main() -> None:
     """Reads the flags, compiles slice by slice, and prints."""
-    given, plans = flags.FLAGS, []
+    given = flags.FLAGS
     with clear_errors():
         config = config_of_flags()
         slices = [parse_topology(name) for name in given.topology]
@@ -96,38 +141,22 @@ def main() -> None:
         if any(topology.chip for topology in slices):
             check_compiler()
         sizes = dataset_sizes(config, examples=given.examples, groups=given.groups)
-        for topology in slices:
-            for mesh in meshes:
-                config.mesh.update(mesh)
-                plans.append({"topology": topology.name, "mesh": dict(mesh)} | _figures(config, topology, sizes))
+        options = Options(given.mfu, given.time_limit, given.largest_batch)
+        told = plans(config, slices, meshes, sizes, options)
     if given.json:
-        print(json.dumps(plans[0] if len(plans) == 1 else plans, indent=2))
+        print(json.dumps(told[0] if len(told) == 1 else told, indent=2))
     else:
-        _print(plans)
-    if any("error" in one for one in plans):
-        sys.exit(NO_ANSWER)
-    if not all(one.get("fits", one.get("largest_batch")) for one in plans):
-        sys.exit(DOES_NOT_FIT)
+        _print(told)
+    sys.exit(exit_code(told))
 
 
-def _figures(config: ConfigDict, topology: Topology, sizes: Sizes) -> dict[str, Any]:
-    given = flags.FLAGS
-    print(f"{topology.name}: compiling ...", file=sys.stderr)
-    try:
-        if given.largest_batch:
-            return search(config, topology, sizes, time_limit=given.time_limit)
-        return plan(config, topology, sizes, mfu=given.mfu, time_limit=given.time_limit)
-    except CompilerError as error:
-        return {"error": str(error)}
-
-
-def _print(plans: list[dict[str, Any]]) -> None:
-    if complete := [one for one in plans if "phases" in one]:
+def _print(told: Sequence[dict[str, Any]]) -> None:
+    if complete := [one for one in told if "phases" in one]:
         print(plans_text(complete))
-    for one in plans:
+    for one in told:
         if "trials" in one:
             print(trials_text(one["topology"], one["trials"], one["largest_batch"]))
-    for one in plans:
+    for one in told:
         if "error" in one:
             print(f"\nerror: {one['error']}", file=sys.stderr)
 
@@ -141,7 +170,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("groups", None, "Groups, likewise, for loss.group_weight.", lower_bound=1)
     flags.DEFINE_float("mfu", 0.4, "Share of the peak FLOP/s that is expected of the run, for the expected hours.")
     flags.DEFINE_bool("largest_batch", False, "Search the largest batch that fits; each try is a compilation.")
-    flags.DEFINE_float("time_limit", 1800.0, "Seconds after which a compilation is given up.", lower_bound=1.0)
+    flags.DEFINE_float("time_limit", 3600.0, "Seconds after which a compilation is given up.", lower_bound=1.0)
     flags.DEFINE_bool("json", False, "Print JSON: an object, or a list of them where there are several.")
 
 

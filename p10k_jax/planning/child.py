@@ -90,7 +90,9 @@ def _death(name: str, code: int, log: str) -> str:
     if code < 0:
         how = f"{signal.Signals(-code).name} (signal {-code})"
         hint = (
-            "this machine ran out of memory" if code == -signal.SIGKILL else "a fault of the compiler, not of the config"
+            "this machine ran out of memory"
+            if code == -signal.SIGKILL
+            else "a fault of the compiler, not of the config"
         )
         return f"{name}: the compiler died of {how}: {hint}. {_ways_out()}"
     tail = "\n".join(deque(log.strip().splitlines(), maxlen=_KEPT_LINES))

@@ -46,8 +46,11 @@ def largest_batch(attempt: Callable[[int], Trial], *, start: int, unit: int, tri
             low, high = fitting.batch_size // unit, failing.batch_size // unit
             if high - low <= 1:
                 break
-            share = (fitting.available - fitting.needed) / max(1, failing.needed - fitting.needed)
+            available = min(fitting.available, failing.available)  # a compiler keeps some for itself, and says so late
+            share = (available - fitting.needed) / max(1, failing.needed - fitting.needed)
             guess = low + int(share * (high - low))
+            if len(trials) > 3 and trials[-1].fits == trials[-2].fits == trials[-3].fits:  # the line misleads
+                guess = (low + high) // 2
             following = min(max(guess, low + 1), high - 1) * unit
         trials.append(attempt(following))
     return trials

@@ -12,41 +12,41 @@ from p10k_jax.training.mesh import make_mesh
 TPU = """HloModule jit_step, is_scheduled=true, num_partitions=4
 
 %add (x: f32[], y: f32[]) -> f32[] {
-  %x = f32[]{:T(128)} parameter(0)
-  %y = f32[]{:T(128)} parameter(1)
-  ROOT %sum = f32[]{:T(128)} add(%x, %y)
+  %x = f32[]{} parameter(0)
+  %y = f32[]{} parameter(1)
+  ROOT %sum = f32[]{} add(%x, %y)
 }
 
 %all-reduce-scatter.3 (p: f32[64,128]) -> f32[16,128] {
-  %p = f32[64,128]{1,0:T(8,128)} parameter(0)
-  %all-reduce.9 = f32[64,128]{1,0:T(8,128)} all-reduce(%p), channel_id=4, replica_groups=[1,4]<=[4], to_apply=%add
-  ROOT %part = f32[16,128]{1,0:T(8,128)} dynamic-slice(%all-reduce.9), dynamic_slice_sizes={16,128}
+  %p = f32[64,128]{1,0} parameter(0)
+  %all-reduce.9 = f32[64,128]{1,0} all-reduce(%p), channel_id=4, replica_groups=[1,4]<=[4], to_apply=%add
+  ROOT %part = f32[16,128]{1,0} dynamic-slice(%all-reduce.9), dynamic_slice_sizes={16,128}
 }
 
 %body (state: (s32[], bf16[8,128])) -> (s32[], bf16[8,128]) {
-  %state = (s32[]{:T(128)}, bf16[8,128]{1,0:T(8,128)(2,1)}) parameter(0)
-  %row = bf16[8,128]{1,0:T(8,128)(2,1)} get-tuple-element(%state), index=1
-  %gather-start = (bf16[8,128]{1,0:T(8,128)(2,1)}, bf16[32,128]{1,0:T(8,128)(2,1)}) all-gather-start(%row), replica_groups={{0,1,2,3}}, dimensions={0}
-  %gather = bf16[32,128]{1,0:T(8,128)(2,1)} all-gather-done(%gather-start)
-  ROOT %next = (s32[]{:T(128)}, bf16[8,128]{1,0:T(8,128)(2,1)}) tuple(%state, %row)
+  %state = (s32[]{}, bf16[8,128]{1,0}) parameter(0)
+  %row = bf16[8,128]{1,0} get-tuple-element(%state), index=1
+  %gather-start = (bf16[8,128]{1,0}, bf16[32,128]{1,0}) all-gather-start(%row), replica_groups={{0,1,2,3}}
+  %gather = bf16[32,128]{1,0} all-gather-done(%gather-start)
+  ROOT %next = (s32[]{}, bf16[8,128]{1,0}) tuple(%state, %row)
 }
 
 %condition (state: (s32[], bf16[8,128])) -> pred[] {
-  %state.1 = (s32[]{:T(128)}, bf16[8,128]{1,0:T(8,128)(2,1)}) parameter(0)
-  ROOT %less = pred[]{:T(512)} constant(true)
+  %state.1 = (s32[]{}, bf16[8,128]{1,0}) parameter(0)
+  ROOT %less = pred[]{} constant(true)
 }
 
 ENTRY %main (a: f32[64,128], b: (s32[], bf16[8,128])) -> f32[16,128] {
-  %a = f32[64,128]{1,0:T(8,128)} parameter(0)
-  %b = (s32[]{:T(128)}, bf16[8,128]{1,0:T(8,128)(2,1)}) parameter(1)
-  %loop = (s32[]{:T(128)}, bf16[8,128]{1,0:T(8,128)(2,1)}) while(%b), condition=%condition, body=%body, backend_config={"known_trip_count":{"n":"5"},"flag_configs":[]}
-  %two = (f32[64,128]{1,0:T(8,128)}, /*index=1*/f32[8]{0:T(256)}) all-reduce(%a, %a), replica_groups=mesh['data'=2,'fsdp'=2] {'data'}, to_apply=%add
-  %copy-start = (f32[64,128]{1,0:T(8,128)S(1)}, f32[64,128]{1,0:T(8,128)}, u32[]{:S(2)}) copy-start(%a)
-  %copy-done = f32[64,128]{1,0:T(8,128)S(1)} copy-done(%copy-start)
-  %slice-start = ((f32[64,128]{1,0:T(8,128)}), f32[2,128]{1,0:T(8,128)S(1)}, s32[]{:S(2)}) slice-start(%a), slice={[0:2], [0:128]}
-  %slice-done = f32[2,128]{1,0:T(8,128)S(1)} slice-done(%slice-start)
-  %turned = f32[64,128]{1,0:T(8,128)} collective-permute(%a), source_target_pairs={{0,1},{1,0}}
-  ROOT %fusion = f32[16,128]{1,0:T(8,128)} fusion(%copy-done), kind=kCustom, calls=%all-reduce-scatter.3
+  %a = f32[64,128]{1,0} parameter(0)
+  %b = (s32[]{}, bf16[8,128]{1,0}) parameter(1)
+  %loop = (s32[], bf16[8,128]) while(%b), condition=%condition, body=%body, backend_config={"known_trip_count":{"n":"5"}}
+  %two = (f32[64,128], /*index=1*/f32[64,128]) all-reduce(%a, %a), replica_groups=mesh['data'=2,'fsdp'=2] {'data'}
+  %copy-start = (f32[64,128]{1,0:S(1)}, f32[64,128]{1,0}, u32[]{:S(2)}) copy-start(%a)
+  %copy-done = f32[64,128]{1,0:S(1)} copy-done(%copy-start)
+  %slice-start = ((f32[64,128]{1,0}), f32[2,128]{1,0:S(1)}, s32[]{:S(2)}) slice-start(%a), slice={[0:2], [0:128]}
+  %slice-done = f32[2,128]{1,0:S(1)} slice-done(%slice-start)
+  %turned = f32[64,128]{1,0} collective-permute(%a), source_target_pairs={{0,1},{1,0}}
+  ROOT %fusion = f32[16,128]{1,0} fusion(%copy-done), kind=kCustom, calls=%all-reduce-scatter.3
 }
 """
 

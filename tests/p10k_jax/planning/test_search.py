@@ -23,6 +23,14 @@ def test_memory_that_does_not_grow_evenly_is_found_too():
     assert best(trials).batch_size == 300
 
 
+def test_a_limit_that_only_a_failure_tells():
+    trials = largest_batch(lambda n: Trial(n, 10 * n, 5000 if n > 500 else 5300), start=64, unit=4, tries=30)
+    assert best(trials).batch_size == 500
+    trials = largest_batch(lambda n: Trial(n, 10 * n if n <= 500 else 9000, 6000), start=64, unit=4, tries=30)
+    assert best(trials).batch_size == 500
+    assert len(trials) < 20
+
+
 def test_nothing_fits():
     trials = largest_batch(lambda n: Trial(n, n + 100, 50), start=32, unit=8)
     assert best(trials) is None

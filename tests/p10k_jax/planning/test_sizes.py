@@ -56,6 +56,8 @@ def test_sizes_that_nobody_knows(tmp_path, name, given, complaint):
 
 
 def test_groups_that_nobody_knows(tmp_path):
-    mine = config(data__name="sku_catalogue", data__data_dir=str(tmp_path), model__num_classes=3, loss__group_weight=0.1)
+    mine = config(
+        data__name="sku_catalogue", data__data_dir=str(tmp_path), model__num_classes=3, loss__group_weight=0.1
+    )
     with pytest.raises(ValueError, match=r"--groups=N"):
         dataset_sizes(mine, examples=10)
