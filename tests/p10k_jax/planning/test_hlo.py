@@ -39,7 +39,7 @@ TPU = """HloModule jit_step, is_scheduled=true, num_partitions=4
 ENTRY %main (a: f32[64,128], b: (s32[], bf16[8,128])) -> f32[16,128] {
   %a = f32[64,128]{1,0} parameter(0)
   %b = (s32[]{}, bf16[8,128]{1,0}) parameter(1)
-  %loop = (s32[], bf16[8,128]) while(%b), condition=%condition, body=%body, backend_config={"known_trip_count":{"n":"5"}}
+  %loop = (s32[], bf16[8,128]) while(%b), condition=%condition, body=%body, config={"known_trip_count":{"n":"5"}}
   %two = (f32[64,128], /*index=1*/f32[64,128]) all-reduce(%a, %a), replica_groups=mesh['data'=2,'fsdp'=2] {'data'}
   %copy-start = (f32[64,128]{1,0:S(1)}, f32[64,128]{1,0}, u32[]{:S(2)}) copy-start(%a)
   %copy-done = f32[64,128]{1,0:S(1)} copy-done(%copy-start)
