@@ -102,10 +102,24 @@ def resolve(
     with config.unlocked():
         config.data.fingerprint = data_fingerprint(builder)
         config.data.config = builder.builder_config.name if builder.builder_config else ""
+    classes = {"num_classes": split.num_classes, "num_groups": num_groups, "class_parts": class_parts}
+    resolve_sizes(config, preprocessing, **classes)
+    check_classes(config, split)
+
+
+def resolve_sizes(
+    config: ConfigDict, preprocessing: Preprocessing, *, num_classes: int, num_groups: int, class_parts: int = 1
+) -> None:
+    """The part of `resolve` that needs no data, only how many classes and groups there are.
+
+    Raises:
+        ValueError: a size that is too small.
+    """
+    with config.unlocked():
         config.data.image_size = config.data.image_size or preprocessing.image_size
         config.data.mean = tuple(config.data.mean or preprocessing.mean)
         config.data.std = tuple(config.data.std or preprocessing.std)
-        config.model.num_classes = config.model.num_classes or split.num_classes
+        config.model.num_classes = config.model.num_classes or num_classes
         config.model.num_groups = num_groups
         config.model.dtype = compute_dtype(config.model.dtype)
         config.eval.image_size = config.eval.image_size or config.data.image_size
@@ -114,7 +128,6 @@ def resolve(
         config.model.padded_classes = config.model.padded_classes or padded_classes(
             config.model.num_classes, class_parts
         )
-    check_classes(config, split)
     if config.model.padded_classes < config.model.num_classes:
         raise ValueError(
             f"model.padded_classes={config.model.padded_classes} is less than "
@@ -402,10 +415,38 @@ def make_evaluator(
     Raises:
         ValueError: a batch that the mesh does not divide, or a view that the model cannot take.
     """
-    seen = seen or Seen((config.eval.image_size,), (config.eval.crop,))
     batch_size = config.eval.batch_size or config.batch_size
     check_divides(batch_size, batch_sharding(mesh))
     check_classes(config, split)
+    return Evaluator(
+        split=split,
+        predict=jitted_predict_step(
+            config, model, mesh, num_classes=split.num_classes, seen=seen, embed=embed, neighbours=neighbours
+        ),
+        mesh=mesh,
+        batch_size=batch_size,
+        canvas_size=config.data.canvas_size,
+        loading=loading(config),
+        decoded=decoded_before(config, builder, split) if builder else None,
+    )
+
+
+def jitted_predict_step(
+    config: ConfigDict,
+    model: Model,
+    mesh: Mesh,
+    *,
+    num_classes: int,
+    seen: Seen | None = None,
+    embed: bool = False,
+    neighbours: int = 0,
+) -> PredictStep:
+    """The step of `make_evaluator`, which needs no data; `num_classes` are those of the data.
+
+    Raises:
+        ValueError: a view that the model cannot take.
+    """
+    seen = seen or Seen((config.eval.image_size,), (config.eval.crop,))
     shapes = jax.eval_shape(model.init, jax.random.key(0))
     for size in seen.image_sizes:  # raises for a size that is none
         jax.eval_shape(model.apply, *shapes, jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32))
@@ -417,17 +458,9 @@ def make_evaluator(
     predict = make_predict_step(
         class_sharded(model, mesh, shardings),
         views,
-        num_classes=split.num_classes,
+        num_classes=num_classes,
         embed=embed,
         neighbours=neighbours,
         mesh=mesh,
     )
-    return Evaluator(
-        split=split,
-        predict=jax.jit(predict, out_shardings=replicated(mesh)),
-        mesh=mesh,
-        batch_size=batch_size,
-        canvas_size=config.data.canvas_size,
-        loading=loading(config),
-        decoded=decoded_before(config, builder, split) if builder else None,
-    )
+    return jax.jit(predict, out_shardings=replicated(mesh))

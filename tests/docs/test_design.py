@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PROGRAMS = ("train", "evaluate", "predict", "export", "soup", "compare", "ablate")
-SHARED = ("setup", "recipe", "finished", "classifier", "neighbour_evaluation")
+PROGRAMS = ("train", "evaluate", "predict", "export", "soup", "compare", "ablate", "plan")
+SHARED = ("setup", "recipe", "program", "finished", "classifier", "neighbour_evaluation")
 # From below; rooms between braces stand on one floor.
 FLOORS = (
     {"tfds_builder", "files"},
@@ -17,9 +17,9 @@ FLOORS = (
     {"weights"},
     {"data"},
     {"training", "evaluation"},
-    {"config", "facts"},
+    {"config", "facts", "hardware"},
     {"ablation", "reporting"},
-    set(SHARED),
+    {*SHARED, "planning"},
     set(PROGRAMS),
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
@@ -63,4 +63,4 @@ def test_every_room_and_program_is_in_the_picture():
     for name in (*PROGRAMS, *SHARED):
         assert re.search(rf"\b{name}\b", picture), name
     files = {path.stem for path in (ROOT / "p10k_jax").glob("*.py")} - {"__init__"}
-    assert files == {*PROGRAMS, *SHARED, "config", "facts", "files"}
+    assert files == {*PROGRAMS, *SHARED, "config", "facts", "files", "hardware"}
