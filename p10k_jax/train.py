@@ -15,7 +15,7 @@ from absl import flags
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from p10k_jax import recipe, setup
+from p10k_jax import pixels, recipe, setup
 from p10k_jax.config import (
     as_plain,
     check_workdir,
@@ -112,7 +112,7 @@ def plan(config: ConfigDict, workdir: Path) -> Run:
 
     # -- Where the pixels are
     validation = open_split(builder, config.eval.split) if config.eval.split else None
-    pixels = setup.choose_residency(config, builder, [split] if validation is None else [split, validation], mesh)
+    residency = pixels.choose_residency(config, builder, [split] if validation is None else [split, validation], mesh)
     resident = None
     if config.data.residency == "device":
         resident = abstract_resident(len(split), config.data.canvas_size, batch_sharding(mesh))
@@ -139,9 +139,9 @@ def plan(config: ConfigDict, workdir: Path) -> Run:
     validate = setup.make_evaluator(config, model, validation, mesh) if validation is not None else None
     setup.assert_space(workdir, program.state)
     # Decoding takes minutes, so it comes when nothing else can be refused.
-    decoded = setup.decoded(config, builder, split)
+    decoded = pixels.decoded(config, builder, split)
     if validate:
-        validate = validate._replace(decoded=setup.decoded(config, builder, validation))
+        validate = validate._replace(decoded=pixels.decoded(config, builder, validation))
 
     # -- Values come last, so that nothing is ever whole on one device first
     def init() -> State:
@@ -173,7 +173,7 @@ def plan(config: ConfigDict, workdir: Path) -> Run:
             f"{split.dataset} {split.name}: {len(split):,} images, {split.num_classes:,} classes\n"
             f"{config.model.name}: {count_parameters(setup.make_model(config, padded=False)):,} parameters\n"
             + (f"{pretrained}\n" if pretrained else "")
-            + f"{setup.image_settings(config)}\n{pixels}\n"
+            + f"{setup.image_settings(config)}\n{residency}\n"
             + f"{program.parameter_table}\n"
             f"{total_steps:,} steps of {config.batch_size} images on {mesh.devices.size} x "
             f"{jax.devices()[0].device_kind}, mesh {dict(mesh.shape)}"
@@ -198,7 +198,7 @@ def train(run: Run, console: Console) -> State:
     console.say(run.summary + (f"; goes on after step {resumed_at:,}" if resumed_at else ""))
 
     report = DecodeReport()
-    make_batches = functools.partial(setup.training_batches, config, run.split, run.decoded, run.mesh, order=run.order)
+    make_batches = functools.partial(pixels.training_batches, config, run.split, run.decoded, run.mesh, order=run.order)
     batches = make_batches(steps=range(resumed_at, run.total_steps), report=report)
     resident = (place(run.decoded, batch_sharding(run.mesh)),) if config.data.residency == "device" else ()
     writer = None

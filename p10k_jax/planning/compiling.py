@@ -75,7 +75,8 @@ def compiled(request: Request) -> dict[str, Any]:
         config.model.dtype = "bfloat16"
     mesh = make_mesh(**config.mesh, devices=slice_devices(topology))
     check_divides(config.batch_size, batch_sharding(mesh), parts=config.optimizer.accumulate)
-    setup.resolve_sizes(config, _preprocessing(config), num_classes=sizes.num_classes, num_groups=sizes.num_groups)
+    classes = {"num_classes": sizes.num_classes, "num_groups": sizes.num_groups, "class_parts": mesh.shape["model"]}
+    setup.resolve_sizes(config, _preprocessing(config), **classes)
     if config.model.num_classes < sizes.num_classes:
         raise ValueError(f"model.num_classes={config.model.num_classes}, but there are {sizes.num_classes} classes.")
 

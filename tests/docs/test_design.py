@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = ("train", "evaluate", "predict", "export", "soup", "compare", "ablate", "plan")
-SHARED = ("setup", "recipe", "program", "finished", "classifier", "neighbour_evaluation")
+SHARED = ("setup", "recipe", "pixels", "program", "finished", "classifier", "neighbour_evaluation")
 # From below; rooms between braces stand on one floor.
 FLOORS = (
     {"tfds_builder", "files"},

@@ -1,10 +1,8 @@
-"""What programs build alike: here, where a run's pixels are."""
-
 import jax
 import numpy as np
 import pytest
 
-from p10k_jax import setup
+from p10k_jax import pixels, setup
 from p10k_jax.data.splits import open_split
 from p10k_jax.training.mesh import make_mesh
 from tests.runs import tiny_config
@@ -27,23 +25,23 @@ def run(tiny_data):
 
 def test_auto_on_a_cpu_is_the_host_and_what_is_there_is_used(run, capsys):
     config, builder, splits = run
-    said = setup.choose_residency(config, builder, splits, make_mesh())
+    said = pixels.choose_residency(config, builder, splits, make_mesh())
     assert (config.data.residency, said) == ("host", "pixels: on the host, a memory map of 0.3 MB")
-    train = setup.decoded(config, builder, splits[0])
+    train = pixels.decoded(config, builder, splits[0])
     assert "decoding train once: 56 of 56 pictures" in capsys.readouterr().err
     assert train.images.shape == (56, CANVAS, CANVAS, 3)
     # Evaluation reads what is there and decodes nothing for later; a run that streams, or is older, looks for nothing.
-    np.testing.assert_array_equal(setup.decoded_before(config, builder, splits[0]).images, train.images)
-    assert setup.decoded_before(config, builder, splits[1]) is None
-    setup.decoded(config, builder, splits[1])
+    np.testing.assert_array_equal(pixels.decoded_before(config, builder, splits[0]).images, train.images)
+    assert pixels.decoded_before(config, builder, splits[1]) is None
+    pixels.decoded(config, builder, splits[1])
     config.data.residency, config.duration.steps = "auto", 1
-    assert setup.choose_residency(config, builder, splits, make_mesh()).endswith("that was there")
+    assert pixels.choose_residency(config, builder, splits, make_mesh()).endswith("that was there")
     config.data.residency = "stream"
-    assert setup.decoded(config, builder, splits[0]) is None
-    assert setup.decoded_before(config, builder, splits[0]) is None
+    assert pixels.decoded(config, builder, splits[0]) is None
+    assert pixels.decoded_before(config, builder, splits[0]) is None
     with config.unlocked():
         del config.data["residency"]
-    assert setup.decoded_before(config, builder, splits[0]) is None
+    assert pixels.decoded_before(config, builder, splits[0]) is None
 
 
 @pytest.mark.parametrize(
@@ -57,7 +55,7 @@ def test_auto_streams(run, monkeypatch, steps, writable, said):
     config, builder, splits = run
     config.duration.steps = steps
     monkeypatch.setattr(setup, "can_write", lambda data_dir: writable)
-    assert setup.choose_residency(config, builder, splits, make_mesh()) == said
+    assert pixels.choose_residency(config, builder, splits, make_mesh()) == said
     assert config.data.residency == "stream"
 
 
@@ -78,5 +76,5 @@ def test_auto_on_devices_that_tell_their_memory(run, monkeypatch):
     for size, expected in ((4 * shard, "device"), (4 * shard - 1, "host")):
         config.data.residency = "auto"
         monkeypatch.setattr(jax, "local_devices", lambda size=size: [Card(size)])
-        setup.choose_residency(config, builder, splits, mesh)
+        pixels.choose_residency(config, builder, splits, mesh)
         assert config.data.residency == expected
