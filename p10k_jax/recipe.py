@@ -150,7 +150,13 @@ def objective(config: ConfigDict, class_counts: Callable[[], np.ndarray]) -> Obj
     if settings["logit_adjustment"] or settings["class_weight_power"] or settings["margin"]:
         counts = class_counts()
     scale = config.head.scale if config.head.name == "cosine" else None
-    loss = make_loss(**settings, scale=scale, class_counts=counts, num_classes=config.model.num_classes)
+    padded = config.model.padded_classes > config.model.num_classes
+    loss = make_loss(
+        **settings,
+        scale=scale,
+        class_counts=counts,
+        num_classes=config.model.num_classes if padded else None,
+    )
     return make_objective(loss, group_weight=group_weight)
 
 

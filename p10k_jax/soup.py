@@ -113,7 +113,7 @@ def main() -> None:
 
 def write_soup(workdir: Path, runs: Sequence[FinishedRun], soup: Tree, top1: float, method: str) -> None:
     """The workdir: the first run's config with `soup` added, and one checkpoint, of the latest step."""
-    config, step = runs[0].config, max(run.step for run in runs)
+    config, step = runs[0].config.copy_and_resolve_references(), max(run.step for run in runs)
     with config.unlocked():
         config.ema_decay = 0.0
         config.model.padded_classes = config.model.num_classes

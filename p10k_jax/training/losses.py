@@ -191,9 +191,9 @@ def make_loss(
         by_frequency=tuple(margin_by_frequency),
         class_counts=class_counts,
     )
-    settings = {"label_smoothing": label_smoothing, "num_classes": num_classes} | (
-        {"focal_gamma": focal_gamma} if name == "focal" else {}
-    )
+    settings = {"label_smoothing": label_smoothing} | ({"focal_gamma": focal_gamma} if name == "focal" else {})
+    if num_classes is not None:
+        settings["num_classes"] = num_classes
     base = functools.partial(LOSSES[name], **settings)
     transforms: list[_Transform] = []
     if margin:

@@ -54,7 +54,7 @@ def test_auto_on_a_cpu_is_the_host_and_what_is_there_is_used(run, capsys):
 def test_auto_streams(run, monkeypatch, steps, writable, said):
     config, builder, splits = run
     config.duration.steps = steps
-    monkeypatch.setattr(setup, "can_write", lambda data_dir: writable)
+    monkeypatch.setattr(pixels, "can_write", lambda data_dir: writable)
     assert pixels.choose_residency(config, builder, splits, make_mesh()) == said
     assert config.data.residency == "stream"
 
