@@ -66,9 +66,10 @@ def start_weights(config: ConfigDict, model: Model) -> Fit | None:
         return None
     run = _run_of(source)
     file = _weights_of_run(run) if run else read_weights(source)
+    whole = setup.make_model(config, padded=False) if config.model.get("padded_classes") else model
     fit = fit_tensors(
         _without(file.tensors, config.model.weights_without),
-        _shapes(setup.make_model(config, padded=False)),
+        _shapes(whole),
         prefix_tokens=model.prefix_tokens,
         new=config.model.weights_new,
         left_over=config.model.weights_left_over,

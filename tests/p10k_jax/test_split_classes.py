@@ -58,7 +58,7 @@ def test_it_predicts_exports_and_is_started_from_as_one_with_whole_classes(runs,
     started = plan(config, tmp_path / "started")
     assert "head.kernel" in recipe.start_weights(started.config, setup.make_model(started.config)).loaded
     kernel = started.init()["params"]["head"]["kernel"]
-    np.testing.assert_array_equal(kernel[:, :6], runs[0][1]["params"]["head"]["kernel"])
+    np.testing.assert_array_equal(kernel[:, :6], open_run(runs[0][0]).weights()["params"]["head"]["kernel"])
 
 
 @pytest.mark.parametrize(("begun", "parts", "share"), [(1, 8, 128 // 8), (1, 1, 128), (0, 4, 6)])
