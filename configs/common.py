@@ -147,7 +147,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.eval.crop = 0.0  # centred square as a fraction of the shorter side; 0.0: the whole picture, squashed
 
     config.checkpoint = ConfigDict({"every": duration(percent=5.0)})
-    config.log = ConfigDict({"every": duration(steps=20)})
+    config.log = ConfigDict({"every": duration(steps=20)})  # or oftener, for 20 rows a run
     config.log.trackers = ("tensorboard",)  # beside metrics.jsonl; also wandb, mlflow: "('tensorboard', 'wandb')"
     config.log.project = "p10k_jax"  # of W&B, and the experiment of MLflow; the run is named after the workdir
     return config.lock()

@@ -52,6 +52,8 @@ from p10k_jax.training.mesh import batch_sharding, make_mesh
 from p10k_jax.training.state import State, evaluation_weights
 from p10k_jax.weights.fit import same_part
 
+_LEAST_ROWS = 20  # of metrics a run
+
 
 class Run(NamedTuple):
     """A run that was checked and is ready to start; making one writes nothing but prepared data."""
@@ -102,7 +104,8 @@ def plan(config: ConfigDict, workdir: Path) -> Run:
     total_steps = run_steps(config.duration, **sizes)
     in_steps = functools.partial(to_steps, total_steps=total_steps, **sizes)
     every = {
-        "log": in_steps(config.log.every, setting="log.every"),
+        # A short run too is a curve and not a dot.
+        "log": min(in_steps(config.log.every, setting="log.every"), -(-total_steps // _LEAST_ROWS)),
         "eval": in_steps(config.eval.every, setting="eval.every"),
         "checkpoint": in_steps(config.checkpoint.every, setting="checkpoint.every"),
     }

@@ -87,7 +87,8 @@ def _assert_same_source(builder: base_builder.CatalogueBuilder, manual_dir: Path
     if given != prepared:
         raise PreparationError(
             f"{builder.data_dir} was prepared from other raw files (fingerprint {prepared}) than those in {manual_dir} "
-            f"(fingerprint {given}). Give another data_dir for the new files, or delete the prepared folder."
+            f"(fingerprint {given}). Give another data_dir for the new files (of a training: --config.data.data_dir), "
+            "or delete the prepared folder."
         )
 
 

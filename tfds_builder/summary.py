@@ -61,7 +61,8 @@ class Tally:
             lines = "\n".join(f"  {split}: {name}: {reason}" for split, name, reason in self.unreadable)
             raise UnreadablePicturesError(
                 f"{len(self.unreadable)} picture(s) cannot be read, and nothing was prepared:\n{lines}\nReplace them, "
-                "or leave them out with --leave_out_unreadable (leave_out_unreadable=True), which records their names."
+                "or leave them out: --leave_out_unreadable (of a training: --config.data.leave_out_unreadable=True) records "
+                "their names."
             )
 
 

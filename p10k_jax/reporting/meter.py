@@ -81,7 +81,8 @@ class Meter:
             speed = self._window_steps * self._batch_size / elapsed
             self._speed = {"images_per_second": speed, "data_wait": min(1.0, self._waited / elapsed)}
         if self._writer and self._log_due(step):
-            self._writer.write(step, {f"train/{key}": value for key, value in (values | self._speed).items()})
+            speed = self._speed if self._speed["images_per_second"] else {}  # the first step's is not known
+            self._writer.write(step, {f"train/{key}": value for key, value in (values | speed).items()})
             self.begin_window()
         self._show(step, values["loss"])
 

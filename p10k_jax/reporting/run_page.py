@@ -60,7 +60,11 @@ def run_page(workdir: Path) -> str:
         tiles=_headline(splits, rows, told),
         curves=_curves(rows, config),
         splits=splits,
-        changes=[(key, _said(old), _said(new)) for key, old, new in changes(as_plain(common.get_config()), given)],
+        changes=[
+            (key, _said(old), _said(new))
+            for key, old, new in changes(as_plain(common.get_config()), given)
+            if (old, new) != ("absent", None)  # an option that this model has, left as its name has it
+        ],
         config=json.dumps(config, indent=2),
         facts=_facts(rows, told),
         command=told.get("command", ""),
@@ -93,7 +97,10 @@ def _headline(splits: Sequence[Mapping], rows: Sequence[Mapping], told: Mapping)
     if validated:
         (key,) = (key for key in validated[-1] if key.endswith("/top1"))
         best = max((row for row in validated if key in row), key=lambda row: (row[key], row["step"]))  # as checkpoints
-        tiles.append(_tile(f"best {key.removesuffix('/top1')} top-1", _accuracy(best[key]), f"step {best['step']:,}"))
+        note = f"step {best['step']:,}"
+        if count := best.get(key.replace("/top1", "/count")):
+            note += f", of {count:,.0f} images"
+        tiles.append(_tile(f"best {key.removesuffix('/top1')} top-1", _accuracy(best[key]), note))
     if "parameters" in told:
         tiles.append(_tile("parameters", _count(told["parameters"])))
         flops = f"{told['forward_flops'] / 1e9:.3g} G"
@@ -217,7 +224,7 @@ def _split_charts(figures: Mapping, table: pa.Table, classes: Classes | None) ->
                 limits=(0.0, 1.0),
             )
         )
-    if classes is not None and classes.train_images is not None:
+    if classes is not None and classes.train_images is not None and len(np.unique(classes.train_images)) > 2:
         found.append(head_to_tail(table, classes))
     if calibration := figures.get("calibration"):
         found.append(charts.reliability_chart(calibration, title="Calibration"))

@@ -45,6 +45,11 @@ def assign(rules: Rules, tree: Tree, default: Value) -> Tree:
     return jax.tree_util.tree_map_with_path(lambda path, _: first_match(rules, path_name(path), default), tree)
 
 
+def _natural(name: str) -> list[tuple[bool, int, str]]:
+    """Sorts `blocks.2` before `blocks.10`."""
+    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in name.split(".")]
+
+
 def table(assigned: Tree, tree: Tree) -> str:
     """Who got what, as lines: value, number of leaves and of parameters, an example path."""
     groups: dict[str, list[tuple[str, int]]] = {}
@@ -53,7 +58,7 @@ def table(assigned: Tree, tree: Tree) -> str:
     for (path, value), size in zip(values, sizes, strict=True):
         groups.setdefault(str(value), []).append((path_name(path), size))
     rows = []
-    for value, leaves in groups.items():
+    for value, leaves in sorted(groups.items(), key=lambda group: _natural(group[1][0][0])):
         parameters = sum(size for _, size in leaves)
         rows.append(f"  {value:>16}: {len(leaves):4d} leaves, {parameters:13,d} parameters, e.g. {leaves[0][0]}")
     return "\n".join(rows)

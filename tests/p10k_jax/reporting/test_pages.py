@@ -293,7 +293,7 @@ def test_ablation(ablation):
     assert f"{HOSTILE.replace('/', '∕')}, seed 1" in text
     assert "60.50 %" in text
     assert "+10.00" in text
-    assert "<0.001" in text
+    assert "< 0.001" in text
     assert text.count(HOSTILE) >= 2, "the message of the failed run, the command"
     links = [address for address in reader.addresses if not address.startswith("#")]
     assert len(links) == 6
