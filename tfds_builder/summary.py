@@ -61,8 +61,8 @@ class Tally:
             lines = "\n".join(f"  {split}: {name}: {reason}" for split, name, reason in self.unreadable)
             raise UnreadablePicturesError(
                 f"{len(self.unreadable)} picture(s) cannot be read, and nothing was prepared:\n{lines}\nReplace them, "
-                "or leave them out: --leave_out_unreadable (of a training: --config.data.leave_out_unreadable=True) records "
-                "their names."
+                "or leave them out, their names recorded: --leave_out_unreadable; of a training "
+                "--config.data.leave_out_unreadable=True."
             )
 
 
