@@ -109,7 +109,7 @@ def test_what_must_not_be_read_or_opened(folder):
     with (folder / "huge.jpg").open("wb") as file:
         file.truncate(2**30 + 1)  # takes no room
     assert "more than the limit" in read_picture(Picture("", (str(folder / "huge.jpg"),)), canvas_size=8).error
-    assert "null byte" in read_picture(Picture("", ("a\0b",)), canvas_size=8).error
+    assert "null" in read_picture(Picture("", ("a\0b",)), canvas_size=8).error
 
 
 def test_pictures_come_in_order_with_a_bounded_number_ahead(folder, monkeypatch):
