@@ -7,7 +7,7 @@ the same with them and without. They are there for the shardings of a train stat
 import math
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from p10k_jax.models.functional import Tree
 
@@ -29,11 +29,11 @@ def cut(tree: Tree, like: Tree) -> Tree:
 
 
 def pad(tree: Tree, like: Tree) -> Tree:
-    """The leaves of an unpadded model's tree in the shapes of `like`, filled up with zeros."""
+    """The leaves of an unpadded model's tree in the shapes of `like`, filled up with zeros on the host."""
 
     def padded(leaf, shape):
         if leaf.shape == shape.shape:
             return leaf
-        return jnp.pad(leaf, [(0, wide - narrow) for wide, narrow in zip(shape.shape, leaf.shape, strict=True)])
+        return np.pad(leaf, [(0, wide - narrow) for wide, narrow in zip(shape.shape, leaf.shape, strict=True)])
 
     return jax.tree.map(padded, tree, like)
