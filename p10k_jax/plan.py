@@ -36,7 +36,7 @@ def parse_mesh(text: str) -> dict[str, int]:
     sizes = {"data": -1, "fsdp": 1, "model": 1}
     for item in text.split(","):
         axis, _, size = item.partition("=")
-        if axis not in AXES or not (size == "-1" or size.isdigit()):
+        if axis not in AXES or not (size == "-1" or size.isdecimal()):
             raise ValueError(f"mesh={text!r}: give sizes of {', '.join(AXES)}, for example data=-1,fsdp=8.")
         sizes[axis] = int(size)
     return sizes

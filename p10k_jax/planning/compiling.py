@@ -11,7 +11,7 @@ from jax.experimental import topologies
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from p10k_jax import setup
+from p10k_jax import recipe, setup
 from p10k_jax.data.batches import abstract_batch, check_divides
 from p10k_jax.planning.hlo import Program
 from p10k_jax.planning.sizes import Sizes
@@ -20,7 +20,6 @@ from p10k_jax.program import training_program
 from p10k_jax.training.duration import run_steps, to_steps
 from p10k_jax.training.mesh import batch_sharding, make_mesh
 from p10k_jax.training.state import evaluation_weights
-from p10k_jax.weights.preprocessing import Preprocessing, preprocessing_of
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -76,7 +75,8 @@ def compiled(request: Request) -> dict[str, Any]:
     mesh = make_mesh(**config.mesh, devices=slice_devices(topology))
     check_divides(config.batch_size, batch_sharding(mesh), parts=config.optimizer.accumulate)
     classes = {"num_classes": sizes.num_classes, "num_groups": sizes.num_groups, "class_parts": mesh.shape["model"]}
-    setup.resolve_sizes(config, _preprocessing(config), **classes)
+    config.model.weights = ""  # none are read
+    setup.resolve_sizes(config, recipe.preprocessing(config), **classes)
     if config.model.num_classes < sizes.num_classes:
         raise ValueError(f"model.num_classes={config.model.num_classes}, but there are {sizes.num_classes} classes.")
 
@@ -104,7 +104,7 @@ def compiled(request: Request) -> dict[str, Any]:
             "steps": phase.until - max(start for start in starts if start < phase.until),
             "images": config.batch_size,
         }
-        | _once(known, phase.lowered, config.model.num_classes)
+        | _once(known, phase.lowered, config.model.padded_classes)
         for phase in phases
     ]
     answer = {
@@ -133,15 +133,7 @@ def _evaluation(config: ConfigDict, mesh: Mesh, state, sizes: Sizes, total_steps
         "description": "evaluation",
         "steps": passes * -(-sizes.evaluation // size),
         "images": size,
-    } | _told(predict.lower(*evaluation_weights(state), batch), config.model.num_classes)
-
-
-def _preprocessing(config: ConfigDict) -> Preprocessing:
-    """By the name alone: no weights are read."""
-    data = config.data
-    if None not in (data.mean, data.std, data.image_size):
-        return Preprocessing(tuple(data.mean), tuple(data.std), data.image_size)
-    return preprocessing_of(config.model.name)
+    } | _told(predict.lower(*evaluation_weights(state), batch), config.model.padded_classes)
 
 
 def made_up_counts(num_classes: int, images: int) -> np.ndarray:
@@ -163,15 +155,16 @@ def _kinds(state) -> dict[str, Any]:
     return {kind: state[key] for key, kind in names.items()}
 
 
-def _once(known: dict[str, dict[str, Any]], lowered: jax.stages.Lowered, num_classes: int) -> dict[str, Any]:
+def _once(known: dict[str, dict[str, Any]], lowered: jax.stages.Lowered, classes: int) -> dict[str, Any]:
     """As `_told`; phases that are the same program are compiled once."""
     text = lowered.as_text()
     if text not in known:
-        known[text] = _told(lowered, num_classes)
+        known[text] = _told(lowered, classes)
     return known[text]
 
 
-def _told(lowered: jax.stages.Lowered, num_classes: int) -> dict[str, Any]:
+def _told(lowered: jax.stages.Lowered, classes: int) -> dict[str, Any]:
+    """`classes` is the width of the whole classifier, its padding included: what no chip should hold."""
     start = time.monotonic()
     try:
         program = lowered.compile()
@@ -182,7 +175,7 @@ def _told(lowered: jax.stages.Lowered, num_classes: int) -> dict[str, Any]:
     seconds, memory, cost = time.monotonic() - start, program.memory_analysis(), program.cost_analysis()
     text = Program(program.as_text())
     flops, traffic = text.matrix_flops(loops=False), text.memory_traffic(loops=False)
-    wide = text.largest_with_side(num_classes)
+    wide = text.largest_with_side(classes)
     return {
         # XLA counts the body of a loop once.
         "flops": cost["flops"] + text.matrix_flops() - flops,
