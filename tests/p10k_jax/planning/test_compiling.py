@@ -80,6 +80,16 @@ def test_chips_share_the_work():
 
 
 @pytest.mark.parametrize(
+    ("settings", "whole"),
+    [({}, False), ({"sharding_rules": ((r"(^|\.)head\.", "replicated"),)}, True)],
+    ids=["split", "whole"],
+)
+def test_a_classifier_that_is_whole_on_a_chip_is_found_by_its_padded_width(settings, whole):
+    told = compiled(request(everything=False, **{"mesh.model": 4}, **settings))["phases"][0]["all_classes"]
+    assert (told is not None and 128 in told["sizes"]) == whole
+
+
+@pytest.mark.parametrize(
     ("topology", "settings", "complaint"),
     [
         ("cpu:8", {"batch_size": 12}, "batch_size=12 does not divide over the 8 batch shards"),
