@@ -18,9 +18,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from p10k_jax.models.attention import ATTENTIONS, attend
 from p10k_jax.models.heads import LINEAR_HEAD, HeadSettings
-from p10k_jax.models.layers import check_choice, check_drop_path, drop_path_rates, kept_branches
+from p10k_jax.models.layers import LayerNorm, check_choice, check_drop_path, drop_path_rates, kept_branches
 from p10k_jax.models.remat import REMATS, run_block
-from p10k_jax.models.transformer import ACTIVATIONS, Mlp, SwiGlu, TokenTrunk, layer_norm, linear
+from p10k_jax.models.transformer import ACTIVATIONS, Mlp, SwiGlu, TokenTrunk, linear
 
 ROTARIES = ("grid", "unit", "learned", "none")
 
@@ -139,7 +139,7 @@ class RotaryAttention(nnx.Module):
                 self.q_bias = nnx.Param(jnp.zeros((width,), jnp.float32))
                 self.v_bias = nnx.Param(jnp.zeros((width,), jnp.float32))
         if inner_norm:
-            self.norm = layer_norm(width, epsilon=epsilon, **make)
+            self.norm = LayerNorm(width, epsilon=epsilon, **make)
         self.proj = linear(width, width, kernel_init=last_kernel_init, **make)
         self.heads, self.split, self.inner_norm, self.halves = heads, split, inner_norm, halves
         self.attention = attention
@@ -172,7 +172,7 @@ class SplitSwiGlu(nnx.Module):
         self.fc1_g = linear(width, hidden, dtype=dtype, rngs=rngs)
         self.fc1_x = linear(width, hidden, dtype=dtype, rngs=rngs)
         if inner_norm:
-            self.norm = layer_norm(hidden, epsilon=epsilon, dtype=dtype, rngs=rngs)
+            self.norm = LayerNorm(hidden, epsilon=epsilon, dtype=dtype, rngs=rngs)
         self.fc2 = linear(hidden, width, dtype=dtype, rngs=rngs, kernel_init=last_kernel_init)
         self.inner_norm = inner_norm
 
@@ -207,7 +207,7 @@ class EvaBlock(nnx.Module):
         last = nnx.initializers.truncated_normal(stddev=0.02 / math.sqrt(2 * (number + 1)))
         make = {"dtype": dtype, "rngs": rngs}
         hidden = int(width * settings.mlp_ratio)
-        self.norm1 = layer_norm(width, epsilon=epsilon, **make)
+        self.norm1 = LayerNorm(width, epsilon=epsilon, **make)
         self.attn = RotaryAttention(
             width,
             heads,
@@ -221,7 +221,7 @@ class EvaBlock(nnx.Module):
             last_kernel_init=last,
             **make,
         )
-        self.norm2 = layer_norm(width, epsilon=epsilon, **make)
+        self.norm2 = LayerNorm(width, epsilon=epsilon, **make)
         if settings.activation == "split_swiglu":
             hidden += -hidden % settings.mlp_multiple
             inner = {"inner_norm": settings.mlp_norm, "epsilon": epsilon}

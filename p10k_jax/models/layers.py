@@ -59,3 +59,27 @@ def check_drop_path(rate: float) -> None:
     """Raises ValueError for a chance outside [0, 1)."""
     if not 0 <= rate < 1:
         raise ValueError(f"drop_path={rate} is outside [0, 1).")
+
+
+class LayerNorm(nnx.LayerNorm):
+    """LayerNorm in float32 whose result has another dtype; flax's own rounds scale and bias, and their gradients, to
+    the dtype of the result."""
+
+    def __init__(self, features: int, *, epsilon: float, dtype, rngs: nnx.Rngs):
+        super().__init__(features, epsilon=epsilon, dtype=jnp.float32, rngs=rngs)
+        self.result_dtype = dtype
+
+    def __call__(self, x: Float[Array, "... c"]) -> Float[Array, "... c"]:
+        return super().__call__(x).astype(self.result_dtype)
+
+
+class BatchNorm(nnx.BatchNorm):
+    """BatchNorm in float32 whose result has another dtype; flax's own rounds scale, bias and the remembered statistics
+    to the dtype of the result."""
+
+    def __init__(self, features: int, *, dtype, rngs: nnx.Rngs, **settings):
+        super().__init__(features, dtype=jnp.float32, rngs=rngs, **settings)
+        self.result_dtype = dtype
+
+    def __call__(self, x: Float[Array, "... c"], **settings) -> Float[Array, "... c"]:
+        return super().__call__(x, **settings).astype(self.result_dtype)

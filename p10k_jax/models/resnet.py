@@ -15,7 +15,7 @@ from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from p10k_jax.models.heads import LINEAR_HEAD, Classifier, HeadSettings
-from p10k_jax.models.layers import GemPool, check_choice, check_drop_path, drop_path_rates, kept_branches
+from p10k_jax.models.layers import BatchNorm, GemPool, check_choice, check_drop_path, drop_path_rates, kept_branches
 from p10k_jax.models.remat import REMATS, run_block
 
 
@@ -60,12 +60,12 @@ def _convolution(
     return nnx.Conv(c_in, c_out, (size, size), feature_group_count=groups, rngs=rngs, **kwargs)
 
 
-def _batch_norm(channels: int, *, dtype, rngs: nnx.Rngs, zero: bool = False) -> nnx.BatchNorm:
+def _batch_norm(channels: int, *, dtype, rngs: nnx.Rngs, zero: bool = False) -> BatchNorm:
     # torch's momentum 0.1 weighs the new value, flax's 0.9 the old: the same average. torch divides the running
     # variance by n - 1 and flax by n, the number of values a channel has in the batch: 12,544 or more at 224 pixels and
     # batch 256.
     scale_init = _zeros if zero else nnx.initializers.ones_init()
-    return nnx.BatchNorm(channels, momentum=0.9, epsilon=1e-5, scale_init=scale_init, dtype=dtype, rngs=rngs)
+    return BatchNorm(channels, momentum=0.9, epsilon=1e-5, scale_init=scale_init, dtype=dtype, rngs=rngs)
 
 
 def _halved(x: Float[Array, "b h w c"], *, cover: bool) -> Float[Array, "b h2 w2 c"]:

@@ -13,11 +13,12 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from p10k_jax.models.gelu import gelu
 from p10k_jax.models.heads import Classifier
-from p10k_jax.models.layers import GemPool, check_choice
+from p10k_jax.models.layers import GemPool, LayerNorm, check_choice
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "gelu": functools.partial(jax.nn.gelu, approximate=False),
+    "gelu": gelu,
     "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
     "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),  # CLIP's own
 }
@@ -34,11 +35,6 @@ def linear(
     """A dense layer that starts as a ViT's."""
     settings = {"use_bias": bias, "kernel_init": kernel_init, "bias_init": _zeros, "dtype": dtype, "rngs": rngs}
     return nnx.Linear(features_in, features_out, **settings)
-
-
-def layer_norm(width: int, *, epsilon: float, dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    """LayerNorm whose statistics are float32 in any `dtype`."""
-    return nnx.LayerNorm(width, epsilon=epsilon, dtype=dtype, rngs=rngs)
 
 
 class PatchProjection(nnx.Module):
@@ -124,7 +120,7 @@ class AttentionPool(nnx.Module):
         self.q = linear(width, width, dtype=dtype, rngs=rngs)
         self.kv = linear(width, 2 * width, dtype=dtype, rngs=rngs)
         self.proj = linear(width, width, dtype=dtype, rngs=rngs)
-        self.norm = layer_norm(width, epsilon=epsilon, dtype=dtype, rngs=rngs)
+        self.norm = LayerNorm(width, epsilon=epsilon, dtype=dtype, rngs=rngs)
         self.mlp = Mlp(width, int(width * mlp_ratio), activation=activation, dtype=dtype, rngs=rngs)
         self.heads, self.dtype = heads, dtype
 
@@ -216,7 +212,7 @@ class TokenTrunk(Classifier):
                 start = start.at[:, -patches:].set(sincos_positions(width, grid, grid))
             self.pos_embed = nnx.Param(start)
         if pre_norm:
-            self.norm_pre = layer_norm(width, epsilon=epsilon, dtype=dtype, rngs=rngs)
+            self.norm_pre = LayerNorm(width, epsilon=epsilon, dtype=dtype, rngs=rngs)
         self.positions, self.embed_prefix, self.pre_norm = positions, embed_prefix, pre_norm
         self.patch_size, self.dtype = patch_size, dtype
 
@@ -245,7 +241,7 @@ class TokenTrunk(Classifier):
         self.norm_pooled = final_norm and (pool == "avg" if fc_norm is None else fc_norm)
         self.norm_tokens = final_norm and not self.norm_pooled
         if final_norm:
-            norm = layer_norm(width, epsilon=epsilon, dtype=dtype, rngs=rngs)
+            norm = LayerNorm(width, epsilon=epsilon, dtype=dtype, rngs=rngs)
             setattr(self, "fc_norm" if self.norm_pooled else "norm", norm)
         if pool == "map":
             settings = {"activation": activation, "epsilon": epsilon, "dtype": dtype, "rngs": rngs}
