@@ -1,10 +1,10 @@
 """Scaled dot-product attention, and what of it is kept for the gradient."""
 
-import functools
 import math
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
@@ -49,10 +49,6 @@ def _fused(queries, keys, values):
     return jax.nn.dot_product_attention(queries, keys, values, implementation="cudnn")
 
 
-# Products of 16-bit numbers, summed in float32.
-_product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
-
-
 # Automatic differentiation would keep the softmax's float32 beside the weights that the values are multiplied with.
 @jax.custom_vjp
 def _attend(queries, keys, values):
@@ -60,22 +56,47 @@ def _attend(queries, keys, values):
 
 
 def _forward(queries, keys, values):
-    scores = _product("bnhd,bmhd->bhnm", queries, keys) / math.sqrt(queries.shape[-1])
+    queries = queries / math.sqrt(queries.shape[-1])
+    scores = jnp.einsum("bnhd,bmhd->bhnm", queries, keys).astype(jnp.float32)
     weights = checkpoint_name(jax.nn.softmax(scores).astype(values.dtype), WEIGHTS)
-    mixed = _product("bhnm,bmhd->bnhd", weights, values).astype(values.dtype)
+    mixed = jnp.einsum("bhnm,bmhd->bnhd", weights, values)
     return mixed, (queries, keys, values, weights)
 
 
 def _backward(kept, gradient):
     queries, keys, values, weights = kept
-    of_values = _product("bhnm,bnhd->bmhd", weights, gradient)
-    of_weights = _product("bnhd,bmhd->bhnm", gradient, values)
+    of_values = jnp.einsum("bhnm,bnhd->bmhd", weights, gradient)
+    of_weights = jnp.einsum("bnhd,bmhd->bhnm", gradient, values).astype(jnp.float32)
     wide = weights.astype(jnp.float32)
     of_scores = wide * (of_weights - (wide * of_weights).sum(axis=-1, keepdims=True))
-    of_scores = (of_scores / math.sqrt(queries.shape[-1])).astype(values.dtype)
-    of_queries = _product("bhnm,bmhd->bnhd", of_scores, keys)
-    of_keys = _product("bhnm,bnhd->bmhd", of_scores, queries)
-    return tuple(x.astype(values.dtype) for x in (of_queries, of_keys, of_values))
+    of_scores = of_scores.astype(values.dtype)
+    of_queries = jnp.einsum("bhnm,bmhd->bnhd", of_scores, keys) / math.sqrt(queries.shape[-1])
+    of_keys = jnp.einsum("bhnm,bnhd->bmhd", of_scores, queries)
+    return of_queries, of_keys, of_values
 
 
 _attend.defvjp(_forward, _backward)
+
+
+def project_to_heads(
+    layer: nnx.Linear, tokens: Float[Array, "b n c"], *, heads: int, parts: int
+) -> list[Float[Array, "b n h d"]]:
+    """What a fused projection gives, in its `parts` (queries, keys, values), each cut into heads.
+
+    Every part is a product by itself: cutting up the fused one afterwards would copy it from one layout to another.
+    """
+    dtype = layer.dtype or tokens.dtype
+    kernel = layer.kernel[...].astype(dtype).reshape(tokens.shape[-1], parts, heads, -1)
+    projected = [jnp.einsum("bnc,chd->bnhd", tokens.astype(dtype), kernel[:, part]) for part in range(parts)]
+    if layer.bias is None:
+        return projected
+    bias = layer.bias[...].astype(dtype).reshape(parts, heads, -1)
+    return [part + bias[number] for number, part in enumerate(projected)]
+
+
+def project_from_heads(layer: nnx.Linear, mixed: Float[Array, "b n h d"]) -> Float[Array, "b n c"]:
+    """`layer` of the heads side by side, in one product."""
+    dtype = layer.dtype or mixed.dtype
+    kernel = layer.kernel[...].astype(dtype).reshape(*mixed.shape[2:], -1)
+    projected = jnp.einsum("bnhd,hdc->bnc", mixed.astype(dtype), kernel)
+    return projected if layer.bias is None else projected + layer.bias[...].astype(dtype)

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from p10k_jax.models.attention import ATTENTIONS, attend
+from p10k_jax.models.attention import ATTENTIONS, attend, project_from_heads, project_to_heads
 from p10k_jax.models.heads import LINEAR_HEAD, HeadSettings
-from p10k_jax.models.layers import check_choice, check_drop_path, drop_path_rates, kept_branches
+from p10k_jax.models.layers import LayerNorm, check_choice, check_drop_path, drop_path_rates, kept_branches
 from p10k_jax.models.remat import REMATS, run_block
 from p10k_jax.models.transformer import (
     ACTIVATIONS,
@@ -20,7 +20,6 @@ from p10k_jax.models.transformer import (
     Mlp,
     SwiGlu,
     TokenTrunk,
-    layer_norm,
     linear,
 )
 
@@ -66,19 +65,16 @@ class Attention(nnx.Module):
     ):
         self.qkv = linear(width, 3 * width, bias=qkv_bias, dtype=dtype, rngs=rngs)
         if qk_norm:
-            self.q_norm = layer_norm(width // heads, epsilon=epsilon, dtype=dtype, rngs=rngs)
-            self.k_norm = layer_norm(width // heads, epsilon=epsilon, dtype=dtype, rngs=rngs)
+            self.q_norm = LayerNorm(width // heads, epsilon=epsilon, dtype=dtype, rngs=rngs)
+            self.k_norm = LayerNorm(width // heads, epsilon=epsilon, dtype=dtype, rngs=rngs)
         self.proj = linear(width, width, dtype=dtype, rngs=rngs)
         self.heads, self.qk_norm, self.attention = heads, qk_norm, attention
 
     def __call__(self, tokens: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
-        b, n, d = tokens.shape
-        qkv = self.qkv(tokens).reshape(b, n, 3, self.heads, d // self.heads)
-        queries, keys, values = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
+        queries, keys, values = project_to_heads(self.qkv, tokens, heads=self.heads, parts=3)
         if self.qk_norm:
             queries, keys = self.q_norm(queries), self.k_norm(keys)
-        mixed = attend(queries, keys, values, how=self.attention)
-        return self.proj(mixed.reshape(b, n, d))
+        return project_from_heads(self.proj, attend(queries, keys, values, how=self.attention))
 
 
 class Block(nnx.Module):
@@ -100,9 +96,9 @@ class Block(nnx.Module):
         rngs: nnx.Rngs,
     ):
         norm = {"epsilon": epsilon, "dtype": dtype, "rngs": rngs}
-        self.norm1 = layer_norm(width, **norm)
+        self.norm1 = LayerNorm(width, **norm)
         self.attn = Attention(width, heads, qkv_bias=qkv_bias, qk_norm=qk_norm, attention=attention, **norm)
-        self.norm2 = layer_norm(width, **norm)
+        self.norm2 = LayerNorm(width, **norm)
         hidden = int(width * mlp_ratio)
         if activation == "swiglu":
             self.mlp = SwiGlu(width, hidden, dtype=dtype, rngs=rngs)
