@@ -33,6 +33,7 @@ class PhaseProgram(NamedTuple):
 
     Attributes:
         until: Its last step.
+        image_size: Side in pixels of what the model sees.
         views: How images are made.
         description: For a person.
         lowered: `(state, batch) -> (state, metrics)`, or `(state, batch, resident) -> (state, metrics)` where the split
@@ -40,6 +41,7 @@ class PhaseProgram(NamedTuple):
     """
 
     until: int
+    image_size: int
     views: Views
     description: str
     lowered: jax.stages.Lowered
@@ -116,7 +118,7 @@ def training_program(
         if resident is not None:
             step = _fetching(step, sharding)
         step = jax.jit(step, out_shardings=(shardings, replicated(mesh)), donate_argnums=0)
-        return PhaseProgram(phase.until, phase.views, phase.description, step.lower(state, *operands))
+        return PhaseProgram(phase.until, phase.image_size, phase.views, phase.description, step.lower(state, *operands))
 
     phases = [lowered(phase) for phase in recipe.phases(config, total_steps, in_steps)]
     return Program(initial, state, shardings, phases, table)

@@ -189,11 +189,13 @@ class Phase(NamedTuple):
 
     Attributes:
         until: Its last step.
+        image_size: Side in pixels of what the model sees.
         views, mixing: How images are made.
         description: For a person.
     """
 
     until: int
+    image_size: int
     views: Views
     mixing: Mixing | None
     description: str
@@ -219,7 +221,7 @@ def phases(config: ConfigDict, total_steps: int, in_steps: InSteps) -> list[Phas
         low, plain = until <= low_until, until > plain_after
         size = config.data.low_image_size if low else config.data.image_size
         description = f"up to step {until:,}: {size} pixels" + (", plain" if plain else "")
-        parts.append(Phase(until, _views(config, size, plain), None if plain else _mixing(config), description))
+        parts.append(Phase(until, size, _views(config, size, plain), None if plain else _mixing(config), description))
     return parts
 
 

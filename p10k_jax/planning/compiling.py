@@ -1,6 +1,5 @@
 """Compiles a config's programs for a slice and says what was compiled, in plain values; run in a process of its own."""
 
-import functools
 import re
 import time
 from typing import Any, NamedTuple
@@ -11,13 +10,12 @@ from jax.experimental import topologies
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from p10k_jax import recipe, setup
+from p10k_jax import setup
 from p10k_jax.data.batches import abstract_batch, check_divides
-from p10k_jax.planning.hlo import Program
+from p10k_jax.planning.compiled_figures import compiled_figures
+from p10k_jax.planning.sized import sized_program
 from p10k_jax.planning.sizes import Sizes
 from p10k_jax.planning.topologies import Topology, parse_topology
-from p10k_jax.program import training_program
-from p10k_jax.training.duration import run_steps, to_steps
 from p10k_jax.training.mesh import batch_sharding, make_mesh
 from p10k_jax.training.state import evaluation_weights
 
@@ -73,29 +71,10 @@ def compiled(request: Request) -> dict[str, Any]:
     if config.model.dtype == "auto" and topology.generation != "cpu":
         config.model.dtype = "bfloat16"
     mesh = make_mesh(**config.mesh, devices=slice_devices(topology))
-    check_divides(config.batch_size, batch_sharding(mesh), parts=config.optimizer.accumulate)
-    classes = {"num_classes": sizes.num_classes, "num_groups": sizes.num_groups, "class_parts": mesh.shape["model"]}
-    config.model.weights = ""  # none are read
-    setup.resolve_sizes(config, recipe.preprocessing(config), **classes)
-    if config.model.num_classes < sizes.num_classes:
-        raise ValueError(f"model.num_classes={config.model.num_classes}, but there are {sizes.num_classes} classes.")
-
-    durations = {"batch_size": config.batch_size, "num_examples": sizes.train}
-    total_steps = run_steps(config.duration, **durations)
-    in_steps = functools.partial(to_steps, total_steps=total_steps, **durations)
-    model = setup.make_model(config, training=True)
-    program = training_program(
-        config,
-        model,
-        mesh,
-        class_counts=functools.partial(made_up_counts, config.model.num_classes, sizes.train),
-        total_steps=total_steps,
-        in_steps=in_steps,
-    )
-    low_until = in_steps(config.data.low_until, setting="data.low_until") if config.data.low_image_size else 0
+    program, total_steps, in_steps = sized_program(config, sizes, mesh)
     phases = program.phases
     if not request.everything:
-        phases = [next(phase for phase in phases if phase.until > low_until)]
+        phases = [next(phase for phase in phases if phase.image_size == config.data.image_size)]
     starts = [0, *(phase.until for phase in program.phases)]
     known: dict[str, dict[str, Any]] = {}
     told = [
@@ -136,12 +115,6 @@ def _evaluation(config: ConfigDict, mesh: Mesh, state, sizes: Sizes, total_steps
     } | _told(predict.lower(*evaluation_weights(state), batch), config.model.padded_classes)
 
 
-def made_up_counts(num_classes: int, images: int) -> np.ndarray:
-    """Images of each class, int64[c]: any will do, for a program does not depend on values, but not all alike, for the
-    compiler would make one number of them."""
-    return 2 + np.arange(num_classes) % max(2, 2 * images // num_classes)
-
-
 def shard_bytes(tree) -> int:
     """Bytes of a tree of shapes with shardings that each chip holds."""
     return sum(
@@ -164,7 +137,6 @@ def _once(known: dict[str, dict[str, Any]], lowered: jax.stages.Lowered, classes
 
 
 def _told(lowered: jax.stages.Lowered, classes: int) -> dict[str, Any]:
-    """`classes` is the width of the whole classifier, its padding included: what no chip should hold."""
     start = time.monotonic()
     try:
         program = lowered.compile()
@@ -172,31 +144,7 @@ def _told(lowered: jax.stages.Lowered, classes: int) -> dict[str, Any]:
         if (needed := out_of_memory(str(error))) is None:
             raise
         return {"out_of_memory": needed, "seconds": time.monotonic() - start}
-    seconds, memory, cost = time.monotonic() - start, program.memory_analysis(), program.cost_analysis()
-    text = Program(program.as_text())
-    flops, traffic = text.matrix_flops(loops=False), text.memory_traffic(loops=False)
-    wide = text.largest_with_side(classes)
-    return {
-        # XLA counts the body of a loop once.
-        "flops": cost["flops"] + text.matrix_flops() - flops,
-        "bytes": cost["bytes accessed"] * (text.memory_traffic() / traffic if traffic else 1.0),
-        "memory_traffic": text.memory_traffic(main_memory=True),
-        "memory": {
-            "argument": memory.argument_size_in_bytes,
-            "output": memory.output_size_in_bytes,
-            "alias": memory.alias_size_in_bytes,
-            "temporary": memory.temp_size_in_bytes,
-            "code": memory.generated_code_size_in_bytes,
-        },
-        "collectives": {kind: one._asdict() for kind, one in text.collectives(mesh_size(program)).items()},
-        "all_classes": wide and {"type": wide.type, "sizes": list(wide.sizes), "bytes": wide.bytes},
-        "seconds": seconds,
-    }
-
-
-def mesh_size(program: jax.stages.Compiled) -> int:
-    """Devices that a compiled program runs on."""
-    return max(len(sharding.device_set) for sharding in jax.tree.leaves(program.output_shardings))
+    return compiled_figures(program, classes) | {"seconds": time.monotonic() - start}
 
 
 def out_of_memory(message: str) -> dict[str, int] | None:

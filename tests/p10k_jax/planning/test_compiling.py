@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from p10k_jax.planning.child import compile_in_child
-from p10k_jax.planning.compiling import Request, compiled, made_up_counts, out_of_memory
+from p10k_jax.planning.compiling import Request, compiled, out_of_memory
+from p10k_jax.planning.sized import made_up_counts
 from p10k_jax.planning.sizes import Sizes
 from tests.runs import tiny_config
 
