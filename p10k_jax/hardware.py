@@ -5,7 +5,10 @@ calls a device: both cores of a TPU v4 or v5p chip together.
 """
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
+
+import jax
 
 GIB = 2**30
 
@@ -99,3 +102,15 @@ _KINDS: tuple[tuple[str, Chip], ...] = (
 def find(device_kind: str) -> Chip | None:
     """The chip of a `jax.Device.device_kind`, such as `TPU v5 lite` or `NVIDIA H100 80GB HBM3`; None if unknown."""
     return next((chip for pattern, chip in _KINDS if re.search(pattern, device_kind)), None)
+
+
+def peak_flops(devices: Sequence[jax.Device]) -> float | None:
+    """Operations a second that the devices can do at most, all together; None if one is unknown."""
+    chips = [find(device.device_kind) for device in devices]
+    return None if None in chips else sum(chip.flops for chip in chips)
+
+
+def peak_memory() -> int | None:
+    """The most bytes that have been in use on one of this process's devices; None where a backend does not count."""
+    peaks = [(device.memory_stats() or {}).get("peak_bytes_in_use") for device in jax.local_devices()]
+    return None if None in peaks else max(peaks)

@@ -20,3 +20,9 @@ def forward_flops(model: Model, image_size: int) -> float:
     params, batch_stats = jax.eval_shape(model.init, jax.random.key(0))
     image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
     return float(jax.jit(model.apply).lower(params, batch_stats, image).cost_analysis()["flops"])
+
+
+def training_flops(model: Model, image_size: int) -> float:
+    """Operations that learning from one image takes: forward, and backward twice as many (Kaplan et al., arXiv
+    2001.08361, section 2.1), as if every parameter learned."""
+    return 3 * forward_flops(model, image_size)

@@ -1,4 +1,4 @@
-"""Watches a training loop: fetches metrics one step late, measures speed and data wait, keeps the live line."""
+"""Watches a training loop: fetches metrics one step late, measures its pace, keeps the live line."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -6,6 +6,8 @@ from typing import TypeVar
 
 import jax
 
+from p10k_jax.hardware import peak_memory
+from p10k_jax.reporting.pace import Pace
 from p10k_jax.reporting.progress import Console, training_line
 from p10k_jax.reporting.writers import MetricWriter
 
@@ -18,7 +20,7 @@ class Meter:
     Args:
         console: For the live line.
         writer: For the rows; None on processes that do not write.
-        batch_size: Global, for images a second.
+        pace: Of the run, nothing measured yet.
         resumed_at, total_steps: Where the run starts and ends.
         log_due: Whether a step's metrics are written as a row.
     """
@@ -28,36 +30,26 @@ class Meter:
         console: Console,
         writer: MetricWriter | None,
         *,
-        batch_size: int,
+        pace: Pace,
         resumed_at: int,
         total_steps: int,
         log_due: Callable[[int], bool],
     ):
         self._console, self._writer, self._log_due = console, writer, log_due
-        self._batch_size, self._first_step, self._total_steps = batch_size, resumed_at + 1, total_steps
+        self._pace, self._first_step, self._total_steps = pace, resumed_at + 1, total_steps
         self._late: tuple[int, Mapping[str, jax.Array]] | None = None
-        self._started = self._window_began = time.monotonic()
-        self._window_steps, self._waited = 0, 0.0
-        self._speed = {"images_per_second": 0.0, "data_wait": 0.0}
+        self._started = time.monotonic()
+        self._speed: dict[str, float] = {}
         self._last: float | None = None
         self._best: float | None = None
 
     def timed(self, batches: Iterable[T]) -> Iterator[T]:
-        """The same batches, measuring how long the loop waits for each while the device has nothing left to do.
+        """The same batches, their waits measured; see `Pace.timed`."""
 
-        A wait that ends while the device still computes costs nothing and counts nothing. One during which the device
-        became idle counts whole, so the share is an upper bound.
-        """
-        iterator = iter(batches)
-        while True:
-            began = time.monotonic()
-            try:
-                batch = next(iterator)
-            except StopIteration:
-                return
-            if self._late is None or all(value.is_ready() for value in self._late[1].values()):
-                self._waited += time.monotonic() - began
-            yield batch
+        def idle() -> bool:
+            return self._late is None or all(value.is_ready() for value in self._late[1].values())
+
+        return self._pace.timed(batches, idle=idle)
 
     def step(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
         """Takes the metrics of `step`, still being computed, and reports those of the step before."""
@@ -71,18 +63,16 @@ class Meter:
         step, values = self._late
         self._late = None
         values = {key: float(value) for key, value in jax.device_get(dict(values)).items()}
-        now = time.monotonic()
-        if step == self._first_step:  # it held the compilation
-            self._started = self._window_began = now
-            self._window_steps, self._waited = 0, 0.0
+        if step == self._first_step:  # it held the compilation, so its pace is not known
+            self._started = time.monotonic()
+            self.begin_window()
         else:
-            self._window_steps += 1
-            elapsed = max(now - self._window_began, 1e-9)
-            speed = self._window_steps * self._batch_size / elapsed
-            self._speed = {"images_per_second": speed, "data_wait": min(1.0, self._waited / elapsed)}
+            self._pace.step_done()
+            self._speed = self._pace.figures()
         if self._writer and self._log_due(step):
-            speed = self._speed if self._speed["images_per_second"] else {}  # the first step's is not known
-            self._writer.write(step, {f"train/{key}": value for key, value in (values | speed).items()})
+            memory = peak_memory()
+            figures = values | self._speed | ({} if memory is None else {"peak_memory_bytes": memory})
+            self._writer.write(step, {f"train/{key}": value for key, value in figures.items()})
             self.begin_window()
         self._show(step, values["loss"])
 
@@ -95,7 +85,7 @@ class Meter:
 
     def begin_window(self) -> None:
         """Measures speed and wait from now on: what was done since the last step is no training."""
-        self._window_began, self._window_steps, self._waited = time.monotonic(), 0, 0.0
+        self._pace.begin()
 
     def _show(self, step: int, loss: float) -> None:
         done = step - self._first_step

@@ -71,15 +71,17 @@ def training_line(
     step: int,
     total_steps: int,
     loss: float,
-    images_per_second: float,
-    data_wait: float,
     seconds_left: float,
     last: float | None,
     best: float | None,
+    images_per_second: float = 0.0,
+    data_wait: float = 0.0,
+    mfu: float | None = None,
 ) -> str:
-    """The live line of training; `data_wait` and accuracies are fractions."""
+    """The live line of training; `data_wait`, `mfu` and accuracies are fractions."""
     width = len(str(total_steps))
     line = f"step {step:{width}d}/{total_steps}  loss {loss:.3f}  {images_per_second:,.0f} img/s"
+    line += f"  MFU {mfu:.0%}" if mfu is not None else ""
     line += f"  data wait {data_wait:.0%}  {duration_text(seconds_left)} left"
     if last is not None and best is not None:
         line += f"  validation top-1 {last:.4f} (best {best:.4f})"

@@ -8,6 +8,7 @@ import termios
 import jax.numpy as jnp
 
 from p10k_jax.reporting.meter import Meter
+from p10k_jax.reporting.pace import Pace
 from p10k_jax.reporting.progress import Console, duration_text, training_line
 from p10k_jax.reporting.writers import MetricWriter, read_metrics
 
@@ -65,6 +66,7 @@ def test_training_line():
     assert line == (
         "step    7/1000  loss 2.346  1,234 img/s  data wait 2%  12m34s left  validation top-1 0.4124 (best 0.4200)"
     )
+    assert "  MFU 43%  data wait" in training_line(**figures, mfu=0.43, seconds_left=1, last=None, best=None)
     assert "validation" not in training_line(**figures, seconds_left=1, last=None, best=None)
 
 
@@ -81,7 +83,7 @@ def test_duration_text():
 
 def test_meter_reports_one_step_late_and_counts_only_real_waits(tmp_path):
     writer = MetricWriter(tmp_path, resumed_at=0)
-    settings = {"batch_size": 8, "resumed_at": 0, "total_steps": 3, "log_due": lambda step: step != 2}
+    settings = {"pace": Pace(8), "resumed_at": 0, "total_steps": 3, "log_due": lambda step: step != 2}
     meter = Meter(Console(io.StringIO()), writer, **settings)
     written = []
     for step, loss in enumerate(meter.timed([3.0, 2.0, 1.0]), start=1):
