@@ -227,13 +227,20 @@ def clear_errors() -> Iterator[None]:
         sys.exit(2)
 
 
-def run_program(main: Callable[[], None], define_flags: Callable[[], None], *, required: tuple[str, ...]) -> None:
+def run_program(
+    main: Callable[..., None],
+    define_flags: Callable[[], None],
+    *,
+    required: tuple[str, ...],
+    commands: tuple[str, ...] = (),
+) -> None:
     """`absl.app.run`, quiet unless `-v` is given, whose complaints about flags are one message and exit code 2.
 
     Args:
         main: Reads `absl.flags.FLAGS`.
         define_flags: Defines this program's flags; called here, so that importing a program defines none.
         required: Flags that must be given.
+        commands: Words of which one must be given before the flags; `main` is then given it.
     """
     define_flags()
     quiet = True
@@ -242,8 +249,10 @@ def run_program(main: Callable[[], None], define_flags: Callable[[], None], *, r
         nonlocal quiet
         try:
             rest = flags.FLAGS(arguments)
-            if len(rest) > 1:
-                raise ValueError(f"unexpected {rest[1]!r}; settings are written --name=value")
+            if commands and (len(rest) < 2 or rest[1] not in commands):
+                raise ValueError(f"give one of {', '.join(commands)}; --help tells more")
+            if len(rest) > (2 if commands else 1):
+                raise ValueError(f"unexpected {rest[-1]!r}; settings are written --name=value")
             missing = [f"--{name}" for name in required if flags.FLAGS[name].value is None]
             if missing:
                 raise ValueError(f"give {' and '.join(missing)}; --help tells more")
@@ -253,10 +262,10 @@ def run_program(main: Callable[[], None], define_flags: Callable[[], None], *, r
         quiet = flags.FLAGS["verbosity"].using_default_value  # absl sets it to INFO next
         return rest
 
-    def quiet_main(_: list[str]) -> None:
+    def quiet_main(given: list[str]) -> None:
         if quiet:
             logging.set_verbosity(logging.WARNING)  # Orbax tells thirty lines a checkpoint
-        main()
+        main(*given[1:])
 
     app.run(quiet_main, flags_parser=parse)
 

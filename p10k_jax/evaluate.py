@@ -18,6 +18,7 @@ from jaxtyping import Int
 from ml_collections import ConfigDict
 
 from p10k_jax import setup
+from p10k_jax.compilation_cache import keep_compiled
 from p10k_jax.config import clear_errors, read_workdir, run_program
 from p10k_jax.data.classes import FILE as CLASSES
 from p10k_jax.data.classes import Classes, classes_of, read_classes, write_classes
@@ -195,6 +196,7 @@ def evaluate(evaluation: Evaluation, console: Console) -> dict[str, Any]:
 def main() -> None:
     """Reads the flags and evaluates."""
     given, console = flags.FLAGS, Console()
+    keep_compiled()
     with clear_errors():
         workdir = setup.local_folder(given.workdir, setting="workdir")
         evaluation = plan(

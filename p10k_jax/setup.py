@@ -1,7 +1,7 @@
 """What the programs build alike out of a config: data, model, views, evaluation."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from p10k_jax import pixels
 from p10k_jax.data.augment import Normalisation, evaluation_views, mirrored
-from p10k_jax.data.batches import Loading, check_divides, evaluation_steps, global_batches
+from p10k_jax.data.batches import Loaded, Loading, check_divides, evaluation_steps, global_batches
 from p10k_jax.data.decode import DecodeReport
 from p10k_jax.data.decoded import Decoded
 from p10k_jax.data.order import EvaluationOrder
@@ -249,20 +249,24 @@ class Evaluator(NamedTuple):
             step = functools.partial(step, gallery=gallery)
         report = DecodeReport()
         steps = evaluation_steps(len(self.split), self.batch_size)
-        batches = global_batches(
+        batches = self.batches(range(steps), report)
+        if progress is not None:
+            batches = _told(batches, steps, progress)
+        return predict_split(step, params, batch_stats, batches, num_examples=len(self.split)), report
+
+    def batches(self, steps: range, report: DecodeReport) -> Iterator[Loaded]:
+        """The batches `steps` of the split; how they were read is added to `report`."""
+        return global_batches(
             self.split,
             sharding=batch_sharding(self.mesh),
             batch_size=self.batch_size,
             canvas_size=self.canvas_size,
-            steps=range(steps),
+            steps=steps,
             loading=self.loading,
             order=EvaluationOrder(len(self.split)),
             report=report,
             decoded=self.decoded,
         )
-        if progress is not None:
-            batches = _told(batches, steps, progress)
-        return predict_split(step, params, batch_stats, batches, num_examples=len(self.split)), report
 
 
 def _told(batches, steps: int, progress: Callable[[int, int], None]):

@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from p10k_jax import pixels, recipe, setup
+from p10k_jax.compilation_cache import keep_compiled
 from p10k_jax.config import (
     as_plain,
     check_workdir,
@@ -37,10 +38,12 @@ from p10k_jax.data.splits import Split, open_split
 from p10k_jax.evaluation.metrics import metrics
 from p10k_jax.facts import FILE as FACTS
 from p10k_jax.facts import facts, read_facts, write_facts
-from p10k_jax.models.cost import count_parameters
+from p10k_jax.hardware import peak_flops
+from p10k_jax.models.cost import count_parameters, training_flops
 from p10k_jax.models.registry import resolve as known_model
 from p10k_jax.program import Program, training_program
 from p10k_jax.reporting.meter import Meter
+from p10k_jax.reporting.pace import Pace
 from p10k_jax.reporting.progress import Console
 from p10k_jax.reporting.run_page import keep_run_page
 from p10k_jax.reporting.trackers import check_trackers, open_trackers
@@ -61,6 +64,7 @@ class Run(NamedTuple):
     config: ConfigDict
     given: dict[str, Any]
     facts: Callable[[], dict[str, Any]]
+    flops: Callable[[int], float]
     classes: Callable[[], Classes]
     workdir: Path
     mesh: Mesh
@@ -146,6 +150,8 @@ def plan(config: ConfigDict, workdir: Path) -> Run:
     if validate:
         validate = validate._replace(decoded=pixels.decoded(config, builder, validation))
 
+    bare = setup.make_model(config, padded=False)
+
     # -- Values come last, so that nothing is ever whole on one device first
     def init() -> State:
         start = fit.weights if (fit := load()) else {}
@@ -160,7 +166,8 @@ def plan(config: ConfigDict, workdir: Path) -> Run:
     return Run(
         config=config,
         given=given,
-        facts=functools.partial(facts, setup.make_model(config, padded=False), config.eval.image_size),
+        facts=functools.partial(facts, bare, config.eval.image_size),
+        flops=functools.partial(training_flops, bare),
         classes=functools.partial(classes_of, builder, split),
         workdir=workdir,
         mesh=mesh,
@@ -174,7 +181,7 @@ def plan(config: ConfigDict, workdir: Path) -> Run:
         validate=validate,
         summary=(
             f"{split.dataset} {split.name}: {len(split):,} images, {split.num_classes:,} classes\n"
-            f"{config.model.name}: {count_parameters(setup.make_model(config, padded=False)):,} parameters\n"
+            f"{config.model.name}: {count_parameters(bare):,} parameters\n"
             + (f"{pretrained}\n" if pretrained else "")
             + f"{setup.image_settings(config)}\n{residency}\n"
             + f"{program.parameter_table}\n"
@@ -210,10 +217,12 @@ def train(run: Run, console: Console) -> State:
         trackers = open_trackers(config.log.trackers, workdir, **settings)
         writer = MetricWriter(workdir, resumed_at=resumed_at, trackers=trackers)
         writer.settings(flat(as_plain(config)), read_facts(workdir))
+    peak = peak_flops(run.mesh.devices.flat)
+    pace = Pace(config.batch_size, peak_flops=peak)
     meter = Meter(
         console,
         writer,
-        batch_size=config.batch_size,
+        pace=pace,
         resumed_at=resumed_at,
         total_steps=run.total_steps,
         log_due=functools.partial(run.due, "log"),
@@ -228,6 +237,7 @@ def train(run: Run, console: Console) -> State:
                 meter.flush()
                 console.live("compiling the training step ...")
                 train_step = phase.lowered.compile()
+                pace.work(run.flops(phase.image_size) if peak else None)
                 if writer and writer.shows_pictures:
                     look = {"views": phase.views, "statistics": setup.normalisation(config)}
                     shown = batch
@@ -268,6 +278,7 @@ def train(run: Run, console: Console) -> State:
 
 def main() -> None:
     """Reads the flags and trains."""
+    keep_compiled()
     with clear_errors():
         run = plan(config_of_flags(), setup.local_folder(flags.FLAGS.workdir, setting="workdir"))
     train(run, Console())

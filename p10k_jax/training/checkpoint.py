@@ -62,6 +62,10 @@ class Checkpoints:
         metrics = {self._metric: None} if metrics is None else dict(metrics)
         self._manager.save(step, args=ocp.args.PyTreeSave(state), metrics=metrics, force=True)
 
+    def saving(self) -> bool:
+        """Whether a save still goes on in the background."""
+        return self._manager.is_saving_in_progress()
+
     def best(self) -> Best | None:
         """The best checkpoint that has metrics."""
         values = {step: self._manager.metrics(step)[self._metric] for step in self.steps()}

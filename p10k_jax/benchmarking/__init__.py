@@ -1,0 +1,1 @@
+"""Measures what training does on the hardware at hand."""
