@@ -43,6 +43,19 @@ class FolderSource:
     paths: tuple[str, ...]
     sizes: np.ndarray  # int64[N], bytes
 
+    @property
+    def place(self) -> str:
+        """The folder."""
+        return self.root
+
+    def select(self, rows: np.ndarray) -> "FolderSource":
+        """The same folder with only these files, int64[K], in this order."""
+        return FolderSource(self.root, tuple(self.paths[row] for row in rows.tolist()), self.sizes[rows])
+
+    def to_json(self) -> dict:
+        """All of it; `source_of_json` is the way back."""
+        return {"root": self.root, "paths": self.paths, "sizes": self.sizes.tolist()}
+
     def describe(self, row: int) -> str:
         """Where the file lies, for messages."""
         return str(Path(self.root) / self.paths[row])
@@ -67,6 +80,19 @@ class ZipSource:
     def sizes(self) -> np.ndarray:
         """int64[N] bytes, unpacked."""
         return self.members["size"]
+
+    @property
+    def place(self) -> str:
+        """The archive."""
+        return self.archive
+
+    def select(self, rows: np.ndarray) -> "ZipSource":
+        """The same archive with only these members, int64[K], in this order."""
+        return ZipSource(self.archive, tuple(self.paths[row] for row in rows.tolist()), self.members[rows])
+
+    def to_json(self) -> dict:
+        """All of it; `source_of_json` is the way back."""
+        return {"archive": self.archive, "paths": self.paths, "members": self.members.tolist()}
 
     def describe(self, row: int) -> str:
         """Where the member lies, for messages."""
@@ -112,6 +138,14 @@ class ZipSource:
 Source = FolderSource | ZipSource
 
 _OPENING = threading.Lock()  # two threads must not both open an archive's descriptor
+
+
+def source_of_json(value: dict) -> Source:
+    """The source that `to_json` wrote down."""
+    paths = tuple(value["paths"])
+    if "root" in value:
+        return FolderSource(value["root"], paths, np.array(value["sizes"], np.int64))
+    return ZipSource(value["archive"], paths, np.array([tuple(member) for member in value["members"]], _MEMBER))
 
 
 def _read_exactly(descriptor: int, count: int, offset: int) -> bytes:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from tfds_builder import holdout, layouts, tables
-from tfds_builder.archives import DamagedMemberError, RawLayoutError, Source
+from tfds_builder.archives import DamagedMemberError, RawLayoutError, Source, source_of_json
 from tfds_builder.products10k import facts
 
 __all__ = [
@@ -22,8 +22,10 @@ __all__ = [
     "DamagedMemberError",
     "RawCatalogue",
     "RawLayoutError",
+    "RawPictures",
     "SplitTable",
     "open_catalogue",
+    "pictures_of_json",
 ]
 
 DEFAULT_TEST_PERCENT = 20
@@ -50,6 +52,60 @@ class SplitTable:
 
     def __len__(self) -> int:
         return len(self.name)
+
+    def select(self, rows: np.ndarray) -> "SplitTable":
+        """Only these rows, int64[K], in this order."""
+        return SplitTable(
+            name=tuple(self.name[row] for row in rows.tolist()),
+            label=self.label[rows],
+            group=self.group[rows],
+            usage=tuple(self.usage[row] for row in rows.tolist()),
+            size=self.size[rows],
+        )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RawPictures:
+    """Some pictures of a catalogue, and of its sources no more than they need: small enough to be sent elsewhere.
+
+    Attributes:
+      table: one row a picture.
+      sources: the folder and archives that hold them.
+      places: int64[N, 2]: index into sources, row in that source.
+    """
+
+    table: SplitTable
+    sources: tuple[Source, ...]
+    places: np.ndarray
+
+    def read_row(self, row: int) -> bytes:
+        """The untouched bytes of a picture. Raises DamagedMemberError for a torn file."""
+        source, source_row = self.places[row].tolist()
+        return self.sources[source].read(source_row)
+
+    def to_json(self) -> dict:
+        """All of it; `pictures_of_json` is the way back."""
+        columns = {
+            name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(self.table).items()
+        }
+        return {
+            "table": columns,
+            "sources": [source.to_json() for source in self.sources],
+            "places": self.places.tolist(),
+        }
+
+
+def pictures_of_json(value: dict) -> RawPictures:
+    """The pictures that `to_json` wrote down."""
+    columns = value["table"]
+    return RawPictures(
+        table=SplitTable(
+            **{name: tuple(columns[name]) for name in ("name", "usage")},
+            **{name: np.array(columns[name], np.int64) for name in ("label", "group", "size")},
+        ),
+        sources=tuple(map(source_of_json, value["sources"])),
+        places=np.array(value["places"], np.int64).reshape(-1, 2),
+    )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -100,6 +156,18 @@ class RawCatalogue:
         """As read(), by position in the split's table."""
         source, source_row = self.places[split][row].tolist()
         return self.sources[source].read(source_row)
+
+    def select(self, split: str, rows: np.ndarray) -> RawPictures:
+        """Only the pictures in these rows, int64[K], of a split's table, in this order."""
+        wanted = self.places[split][rows]
+        used, source = np.unique(wanted[:, 0], return_inverse=True)
+        places = np.stack([source, np.zeros_like(source)], axis=1)
+        sources = []
+        for number, index in enumerate(used.tolist()):
+            here = np.flatnonzero(source == number)
+            places[here, 1] = np.arange(len(here))
+            sources.append(self.sources[index].select(wanted[here, 1]))
+        return RawPictures(self.table(split).select(rows), tuple(sources), places)
 
     @functools.cached_property
     def _rows(self) -> dict[str, dict[str, int]]:

@@ -17,7 +17,7 @@ class UnreadablePicturesError(ValueError):
 
 @dataclasses.dataclass
 class Tally:
-    """Counts of a running build. Only the writing thread adds to it, in a fixed order."""
+    """Counts of a running build, or of one shard of it. Only the writing thread adds to it, in a fixed order."""
 
     counts: Counter[str] = dataclasses.field(default_factory=Counter)
     rungs: Counter[str] = dataclasses.field(default_factory=Counter)
@@ -40,6 +40,31 @@ class Tally:
         self.rungs[result.rung] += 1
         self.stored_bytes += len(result.data)
         self.sums[split] = (self.sums[split] + example_hash(name, label, group, usage, result.digest)) % _MODULUS
+
+    def merge(self, later: "Tally") -> None:
+        """Adds the counts of the pictures that come after those counted here."""
+        for mine, other in (
+            (self.counts, later.counts),
+            (self.rungs, later.rungs),
+            (self.odd_counts, later.odd_counts),
+        ):
+            mine.update(other)
+        for kind, names in later.odd_first.items():
+            self.odd_first[kind] = [*self.odd_first.get(kind, []), *names][:_FIRST]
+        self.unreadable += later.unreadable
+        for split, value in later.sums.items():
+            self.sums[split] = (self.sums[split] + value) % _MODULUS
+        self.stored_bytes += later.stored_bytes
+
+    def to_json(self) -> dict:
+        """All of it; `of_json` is the way back."""
+        return vars(self)
+
+    @classmethod
+    def of_json(cls, value: dict) -> "Tally":
+        """The tally that `to_json` wrote down."""
+        counters = {name: Counter(value[name]) for name in ("counts", "rungs", "odd_counts", "sums")}
+        return cls(**{**value, **counters, "unreadable": [tuple(one) for one in value["unreadable"]]})
 
     def metadata(self) -> dict[str, object]:
         """JSON-ready part of the dataset's metadata."""

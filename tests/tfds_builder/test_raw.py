@@ -1,10 +1,11 @@
+import json
 import pickle
 import re
 
 import numpy as np
 import pytest
 
-from tests.tfds_builder.raw_fixtures import encode, picture, small_raw, write, write_tree, write_zip
+from tests.tfds_builder.raw_fixtures import encode, of, picture, small_raw, write, write_tree, write_zip
 from tfds_builder import raw
 
 
@@ -106,6 +107,26 @@ def test_a_pickled_catalogue_reads(tmp_path):
     assert again.source_fingerprint == catalogue.source_fingerprint
     with pytest.raises(KeyError, match="nothing"):
         again.read("train", "nothing.jpg")
+
+
+def test_selected_pictures_are_those_of_the_catalogue_after_json_too(tmp_path):
+    made = small_raw()
+    for name, data in made.tables().items():
+        (tmp_path / name).write_bytes(data)
+    members = {f"{split}/{name}": data for split in ("train", "test") for name, data in of(made, split)}
+    for number in range(2):  # two archives, each with every second picture
+        write_zip(tmp_path / f"{number}.zip", dict(list(members.items())[number::2]))
+    catalogue = raw.open_catalogue(tmp_path)
+    for split, rows in (("train", np.array([7, 2, 3, 20])), ("test", np.array([4, 0]))):
+        selected = catalogue.select(split, rows)
+        assert sum(len(source.paths) for source in selected.sources) == len(rows)
+        again = raw.pictures_of_json(json.loads(json.dumps(selected.to_json())))
+        for pictures in (selected, again):
+            assert [pictures.read_row(row) for row in range(len(rows))] == [
+                catalogue.read_row(split, row) for row in rows.tolist()
+            ]
+            for column, value in vars(catalogue.table(split)).items():
+                assert list(getattr(pictures.table, column)) == [value[row] for row in rows]
 
 
 def test_fingerprint_sees_labels_names_and_sizes(tmp_path):
