@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import hashlib
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,11 +19,12 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core import split_builder
 from tensorflow_datasets.core.utils import shard_utils
 from tqdm import tqdm
 
 from tfds_builder import config as config_lib
-from tfds_builder import disk, holdout, locking, processing, raw, summary
+from tfds_builder import disk, holdout, locking, on_beam, processing, raw, shards, summary
 
 FILE_FORMAT = "array_record"
 # Beside the records of every split: their labels, int32[N], in stored order. Class frequencies then cost no pass over
@@ -48,7 +50,6 @@ class Job:
 
     catalogue: raw.RawCatalogue
     rows: dict[str, tuple[str, np.ndarray]]
-    left_out: dict[str, list[int]]
     tally: summary.Tally
     bar: tqdm
     pool: ThreadPoolExecutor
@@ -89,7 +90,8 @@ class CatalogueBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
 
         Args:
           leave_out_unreadable: leave pictures that no decoder reads out and record them, instead of failing.
-          workers: threads; all available cores by default. The result does not depend on it.
+          workers: threads; all available cores by default, and on Beam one for each shard that is being written. The
+            result does not depend on it.
           progress: show a progress bar.
           file_format: only 'array_record' is written.
           **kwargs: data_dir, config, version.
@@ -99,6 +101,7 @@ class CatalogueBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
             raise ValueError(f"workers is {workers}; it must be at least 1")
         self._leave_out_unreadable = leave_out_unreadable
         self._workers = workers or processing.available_cores()
+        self._beam_threads = workers or 1
         self._progress = progress
         self._job: Job | None = None
         super().__init__(file_format=FILE_FORMAT, **kwargs)
@@ -115,20 +118,8 @@ class CatalogueBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         return super()._create_builder_config(builder_config, version)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        preparation = self.builder_config.preparation
         return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(
-                {
-                    # Bytes go in as they are; the format only speaks of arrays, which are never given.
-                    "image": tfds.features.Image(
-                        shape=(None, None, 3), encoding_format="jpeg" if preparation.shorter_side else None
-                    ),
-                    "label": tfds.features.ClassLabel(),
-                    "group": tfds.features.ClassLabel(),
-                    "name": tfds.features.Text(),
-                    "usage": tfds.features.Text(),
-                }
-            ),
+            features=shards.features(self.builder_config.preparation.shorter_side),
             supervised_keys=("image", "label"),
             homepage=self.HOMEPAGE,
             metadata=tfds.core.MetadataDict(),
@@ -141,13 +132,13 @@ class CatalogueBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         yield raw.open_catalogue(manual_dir, test_percent=preparation.test_percent, seed=preparation.seed)
 
     def download_and_prepare(self, *, download_dir=None, download_config=None, file_format=None, **kwargs) -> None:
-        """Prepares the dataset, or does nothing where it is prepared.
+        """Prepares the dataset, or does nothing where it is prepared; on Beam with a download_config that has a runner.
 
         Everything that can be checked without decoding is checked before a picture is read. A build that fails leaves
         nothing behind. One process builds at a time; others wait and find the data.
 
         Raises:
-          raw.RawLayoutError, summary.UnreadablePicturesError, EmptySplitError, NoSpaceError
+          raw.RawLayoutError, summary.UnreadablePicturesError, EmptySplitError, NoSpaceError, on_beam.BeamError
         """
         _assert_file_format(file_format)
         download_config = download_config or tfds.download.DownloadConfig()
@@ -158,7 +149,8 @@ class CatalogueBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         if self._looks_prepared() and not download_config.download_mode.overwrite_dataset:
             return
         downloads = Path(download_dir or self.data_dir_root / "downloads")
-        manual_dir = Path(download_config.manual_dir or downloads / "manual").expanduser()
+        manual_dir = Path(download_config.manual_dir or downloads / "manual").expanduser().absolute()
+        on_one_machine = not on_beam.is_asked(download_config)
         with contextlib.ExitStack() as stack:
             stack.enter_context(locking.building(Path(self.data_dir)))
             if self._looks_prepared() and not download_config.download_mode.overwrite_dataset:
@@ -167,7 +159,7 @@ class CatalogueBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
             catalogue = stack.enter_context(self.open_raw(manual_dir))
             rows = split_rows(catalogue, self.builder_config.preparation)
             assert_space(Path(self.data_dir_root), estimate_bytes(catalogue, self.builder_config.preparation))
-            self._job = stack.enter_context(self._start(catalogue, rows))
+            self._job = stack.enter_context(self._start(catalogue, rows, has_bar=on_one_machine))
             try:
                 run()
             except RuntimeError as error:
@@ -194,60 +186,113 @@ class CatalogueBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         return self.as_data_source(split, decoders=decoders)
 
     @contextlib.contextmanager
-    def _start(self, catalogue: raw.RawCatalogue, rows: dict[str, tuple[str, np.ndarray]]) -> Iterator[Job]:
+    def _start(
+        self, catalogue: raw.RawCatalogue, rows: dict[str, tuple[str, np.ndarray]], has_bar: bool
+    ) -> Iterator[Job]:
         total = sum(len(chosen) for _, chosen in rows.values())
         with (
             ThreadPoolExecutor(self._workers, thread_name_prefix="pictures") as pool,
-            self._bar(f"{self.name}/{self.builder_config.name}", total) as bar,
+            self._bar(f"{self.name}/{self.builder_config.name}", total, has_bar) as bar,
         ):
-            yield Job(catalogue, rows, {split: [] for split in rows}, summary.Tally(), bar, pool, self._workers)
+            yield Job(catalogue, rows, summary.Tally(), bar, pool, self._workers)
 
     def _looks_prepared(self) -> bool:
         # As is_prepared(), which warns on stderr about every folder that is not there yet.
         return (Path(self.data_dir) / "dataset_info.json").exists()
 
-    def _bar(self, description: str, total: int) -> tqdm:
+    def _bar(self, description: str, total: int, shown: bool = True) -> tqdm:
         interval = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants few lines
-        return tqdm(total=total, unit=" img", desc=description, disable=not self._progress, mininterval=interval)
+        return tqdm(
+            total=total, unit=" img", desc=description, disable=not (self._progress and shown), mininterval=interval
+        )
+
+    def _shard_rows(self) -> dict[str, list[np.ndarray]]:
+        """Split -> rows of each of its shards."""
+        job, found = self._job, {}
+        for split, (raw_split, rows) in job.rows.items():
+            sizes = job.catalogue.table(raw_split).size[rows]
+            total = int(_stored_bytes(sizes, self.builder_config.preparation).sum())
+            found[split] = np.array_split(rows, shard_utils.ShardConfig().get_number_shards(total, len(rows)))
+        return found
 
     def _shard_iterators_per_split(self, dl_manager) -> dict[str, list[Callable[[], Iterator]]]:
-        job, preparation = self._job, self.builder_config.preparation
-        self.info.features["label"].names = list(job.catalogue.class_names)
-        self.info.features["group"].names = list(job.catalogue.group_names)
-        shards = {}
-        for split, (raw_split, rows) in job.rows.items():
-            size = int(_stored_bytes(job.catalogue.table(raw_split).size[rows], preparation).sum())
-            number = shard_utils.ShardConfig().get_number_shards(size, len(rows))
-            shards[split] = [
-                functools.partial(self._generate, split, raw_split, part) for part in np.array_split(rows, number)
-            ]
-        return shards
+        return {
+            split: [functools.partial(self._generate, split, rows) for rows in parts]
+            for split, parts in self._shard_rows().items()
+        }
 
-    def _generate(self, split: str, raw_split: str, rows: np.ndarray) -> Iterator[tuple[int, dict]]:
-        """Yields (row, example) of one shard."""
+    def _generate(self, split: str, rows: np.ndarray) -> Iterator[tuple[int, dict]]:
+        """Yields (row in the shard, example) of one shard."""
         job = self._job
-        table, side = job.catalogue.table(raw_split), self.builder_config.preparation.shorter_side
+        raw_split, _ = job.rows[split]
+        return shards.examples(
+            job.catalogue.select(raw_split, rows),
+            split,
+            self.builder_config.preparation.shorter_side,
+            tally=job.tally,
+            pool=job.pool,
+            workers=job.workers,
+            advance=job.bar.update,
+        )
 
-        def work(row: int) -> processing.Processed:
-            return processing.process(lambda: job.catalogue.read_row(raw_split, row), side)
+    def _write_on_beam(self, download_config: tfds.download.DownloadConfig) -> None:
+        """What ShardBasedBuilder's _download_and_prepare does, with all shards as tasks of one pipeline."""
+        job, found = self._job, self._shard_rows()
+        files = {split: self._shard_files(split, len(parts)) for split, parts in found.items()}
+        folder = Path(self.data_dir).absolute() / "beam"
+        tasks = on_beam.write_tasks(
+            (
+                (split, path, job.catalogue.select(job.rows[split][0], rows))
+                for split, parts in found.items()
+                for path, rows in zip(files[split], parts, strict=True)
+            ),
+            folder,
+            shorter_side=self.builder_config.preparation.shorter_side,
+            num_classes=len(job.catalogue.class_names),
+            num_groups=len(job.catalogue.group_names),
+            threads=self._beam_threads,
+        )
+        tallies = on_beam.run(tasks, self._split_builder(download_config))
+        shutil.rmtree(folder)
+        for tally in tallies:
+            job.tally.merge(tally)
+        answers = iter(tallies)
+        splits = [
+            tfds.core.SplitInfo(
+                name=split,
+                shard_lengths=[next(answers).counts[split] for _ in paths],
+                num_bytes=sum(path.stat().st_size for path in paths),
+                filename_template=self._get_filename_template(split),
+            )
+            for split, paths in files.items()
+        ]
+        self.info.set_splits(tfds.core.SplitDict(splits))
 
-        for row, result in processing.ordered_map(work, rows.tolist(), job.pool, job.workers):
-            columns = {
-                "name": table.name[row],
-                "label": int(table.label[row]),
-                "group": int(table.group[row]),
-                "usage": table.usage[row],
-            }
-            job.tally.add(split, result=result, **columns)
-            job.bar.update()
-            if result.data is None:
-                job.left_out[split].append(row)
-            else:
-                yield row, {"image": result.data, **columns}
+    def _split_builder(self, download_config: tfds.download.DownloadConfig) -> split_builder.SplitBuilder:
+        return split_builder.SplitBuilder(
+            split_dict=self.info.splits,
+            features=self.info.features,
+            dataset_size=self.info.dataset_size,
+            max_examples_per_split=None,
+            beam_options=download_config.beam_options,
+            beam_runner=download_config.beam_runner,
+            example_writer=self._example_writer(),
+        )
+
+    def _shard_files(self, split: str, number: int) -> list[Path]:
+        template = self._get_filename_template(split)
+        return [
+            Path(template.sharded_filepath(shard_index=shard, num_shards=number)).absolute() for shard in range(number)
+        ]
 
     def _download_and_prepare(self, dl_manager, download_config=None) -> None:
-        super()._download_and_prepare(dl_manager, download_config)
         job = self._job
+        self.info.features["label"].names = list(job.catalogue.class_names)
+        self.info.features["group"].names = list(job.catalogue.group_names)
+        if on_beam.is_asked(download_config):
+            self._write_on_beam(download_config)
+        else:
+            super()._download_and_prepare(dl_manager, download_config)
         job.bar.close()
         if not self._leave_out_unreadable:
             job.tally.assert_readable()
@@ -257,10 +302,11 @@ class CatalogueBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         self.info.metadata.update(self._metadata(job))
 
     def _write_labels(self, job: Job) -> None:
+        left_out = {(split, name) for split, name, _ in job.tally.unreadable}
         for split, (raw_split, rows) in job.rows.items():
-            kept = rows[~np.isin(rows, job.left_out[split])]
-            labels = job.catalogue.table(raw_split).label[kept].astype(np.int32)
-            np.save(Path(self.data_dir) / LABELS_FILE.format(split=split), labels)
+            table = job.catalogue.table(raw_split)
+            kept = [row for row in rows.tolist() if (split, table.name[row]) not in left_out]
+            np.save(Path(self.data_dir) / LABELS_FILE.format(split=split), table.label[kept].astype(np.int32))
 
     def _metadata(self, job: Job) -> dict[str, object]:
         preparation, catalogue = self.builder_config.preparation, job.catalogue

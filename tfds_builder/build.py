@@ -1,7 +1,7 @@
 """Builds a dataset from the command line.
 
 python -m tfds_builder.build NAME --manual_dir=RAW --data_dir=OUT [--config=…] [--leave_out_unreadable]
-    [--workers=N] [--card=FILE.md]
+    [--workers=N] [--beam_runner=RUNNER [--beam_options="--OPTION=VALUE …"]] [--card=FILE.md]
 """
 
 import argparse
@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfds_builder import BUILDERS, base_builder, card, prepare, raw, summary
+from tfds_builder import BUILDERS, base_builder, card, on_beam, prepare, raw, summary
 from tfds_builder import config as config_lib
 
 BAD_INPUT, STOPPED = 2, 130  # exit statuses
@@ -20,6 +20,7 @@ _INPUT_ERRORS = (
     config_lib.UnknownConfigError,
     summary.UnreadablePicturesError,
     base_builder.EmptySplitError,
+    on_beam.BeamError,
     prepare.PreparationError,
     OSError,  # no space left, no permission
 )
@@ -39,7 +40,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--data_dir", metavar="OUT", help="where prepared datasets lie (default: TFDS's, ~/tensorflow_datasets)")
     add("--config", default="", help="original (default), 256, 384, 512, …; see below")
     add("--leave_out_unreadable", action="store_true", help="leave pictures that no decoder reads out and record them")
-    add("--workers", type=_positive, metavar="N", help="threads (default: all available cores)")
+    add("--workers", type=_positive, metavar="N", help="threads (default: all available cores; on Beam 1 a shard)")
+    add("--beam_runner", default="", metavar="RUNNER", help="build on Apache Beam: DirectRunner, FlinkRunner, …")
+    add("--beam_options", default="", metavar="OPTIONS", help="the runner's, in one string: '--OPTION=VALUE --OPTION'")
     add("--card", type=Path, metavar="FILE.md", help="write a dataset card there, also of what is prepared already")
     add("--no_progress", action="store_true", help="no progress bar")
     return parser.parse_args(arguments)
@@ -60,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             leave_out_unreadable=flags.leave_out_unreadable,
             progress=not flags.no_progress,
             workers=flags.workers,
+            beam_runner=flags.beam_runner,
+            beam_options=flags.beam_options,
         )
         if flags.card is not None:
             card.write_card(flags.card, builder)
@@ -69,17 +74,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; nothing is left of this build", file=sys.stderr)
         return STOPPED
-    print(_closing_words(builder, time.monotonic() - start))
+    # The workers of Beam are other processes: their memory is not known here.
+    print(_closing_words(builder, time.monotonic() - start, None if flags.beam_runner else peak_memory()))
     return 0
 
 
-def _closing_words(builder, seconds: float) -> str:
+def _closing_words(builder, seconds: float, peak_bytes: int | None) -> str:
     metadata = builder.info.metadata
     if not metadata or "content_fingerprint" not in metadata:  # a dataset of TFDS's own
         splits = "\n".join(f"  {name:<12}{split.num_examples:>9,}" for name, split in builder.info.splits.items())
         return f"{builder.info.full_name}\n\n{splits}\n\n  prepared in {builder.data_dir}"
     return summary.render(
-        metadata, title=builder.info.full_name, path=builder.data_dir, seconds=seconds, peak_bytes=peak_memory()
+        metadata, title=builder.info.full_name, path=builder.data_dir, seconds=seconds, peak_bytes=peak_bytes
     )
 
 

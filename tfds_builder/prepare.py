@@ -7,7 +7,7 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 
 import tfds_builder
-from tfds_builder import base_builder, tensorflow_free
+from tfds_builder import base_builder, on_beam, tensorflow_free
 from tfds_builder import config as config_lib
 
 
@@ -24,6 +24,8 @@ def prepare(
     leave_out_unreadable: bool = False,
     progress: bool = True,
     workers: int | None = None,
+    beam_runner: str = "",
+    beam_options: str = "",
     check_source: bool = True,
 ) -> tfds.core.DatasetBuilder:
     """Returns a builder whose splits are on disk as ArrayRecord, and builds them first where they are not.
@@ -37,18 +39,21 @@ def prepare(
         this folder exists, it must be the one it was prepared from.
       leave_out_unreadable: leave pictures that no decoder reads out and record them, instead of failing.
       progress: show a progress bar.
-      workers: threads; all available cores by default.
+      workers: threads; all available cores by default, and on Beam one for each shard that is being written.
+      beam_runner: name of a runner of Apache Beam, to build there instead of in this process.
+      beam_options: the runner's options, as on a command line: '--direct_num_workers=2 --direct_running_mode=…'.
       check_source: False trusts prepared data without a look at manual_dir.
 
     Raises:
       PreparationError: unknown name; prepared from other raw files or in another file format; manual_dir missing.
+      on_beam.BeamError: no Beam, no such runner, or options that it refuses.
       config.UnknownConfigError, raw.RawLayoutError, summary.UnreadablePicturesError, base_builder.EmptySplitError,
       base_builder.NoSpaceError: see there.
     """
     name, _, config_in_name = name.partition("/")
     config = config or config_in_name
     if name not in tfds_builder.BUILDERS:
-        return _prepare_other(name, config, data_dir, manual_dir)
+        return _prepare_other(name, config, data_dir, manual_dir, beam_runner, beam_options)
     try:
         builder = tfds_builder.BUILDERS[name](
             config=config or None,
@@ -70,7 +75,7 @@ def prepare(
             f"{name}/{builder.builder_config.name} is not prepared in {builder.data_dir_root}, and no manual_dir with "
             f"its raw files is given.\n\n{builder.MANUAL_DOWNLOAD_INSTRUCTIONS}"
         )
-    download_config = tfds.download.DownloadConfig(manual_dir=_expanded(manual_dir))
+    download_config = on_beam.download_config(beam_runner, beam_options, manual_dir=_expanded(manual_dir))
     builder.download_and_prepare(download_config=download_config)
     return builder
 
@@ -93,7 +98,12 @@ def _assert_same_source(builder: base_builder.CatalogueBuilder, manual_dir: Path
 
 
 def _prepare_other(
-    name: str, config: str, data_dir: str | os.PathLike | None, manual_dir: str | os.PathLike | None
+    name: str,
+    config: str,
+    data_dir: str | os.PathLike | None,
+    manual_dir: str | os.PathLike | None,
+    beam_runner: str,
+    beam_options: str,
 ) -> tfds.core.DatasetBuilder:
     """Prepares a dataset of TFDS's own."""
     kwargs = {"config": config} if config else {}
@@ -110,7 +120,9 @@ def _prepare_other(
     except ValueError as error:
         raise _explained(error, name, data_dir) from error
     if not is_prepared(builder):
-        download_config = tfds.download.DownloadConfig(manual_dir=_expanded(manual_dir), try_download_gcs=False)
+        download_config = on_beam.download_config(
+            beam_runner, beam_options, manual_dir=_expanded(manual_dir), try_download_gcs=False
+        )
         try:
             with tensorflow_free.building():
                 builder.download_and_prepare(download_config=download_config, file_format=base_builder.FILE_FORMAT)
