@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PROGRAMS = ("train", "evaluate", "predict", "export", "soup", "compare", "ablate", "plan")
+PROGRAMS = ("train", "evaluate", "predict", "export", "soup", "compare", "ablate", "plan", "bench")
 SHARED = ("setup", "recipe", "pixels", "program", "finished", "classifier", "neighbour_evaluation")
 # From below; rooms between braces stand on one floor.
 FLOORS = (
@@ -17,9 +17,9 @@ FLOORS = (
     {"weights"},
     {"data"},
     {"training", "evaluation"},
-    {"config", "facts", "hardware"},
+    {"config", "facts", "hardware", "compilation_cache"},
     {"ablation", "reporting"},
-    {*SHARED, "planning"},
+    {*SHARED, "planning", "benchmarking"},
     set(PROGRAMS),
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
@@ -63,4 +63,4 @@ def test_every_room_and_program_is_in_the_picture():
     for name in (*PROGRAMS, *SHARED):
         assert re.search(rf"\b{name}\b", picture), name
     files = {path.stem for path in (ROOT / "p10k_jax").glob("*.py")} - {"__init__"}
-    assert files == {*PROGRAMS, *SHARED, "config", "facts", "files", "hardware"}
+    assert files == {*PROGRAMS, *SHARED, "config", "facts", "files", "hardware", "compilation_cache"}
