@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.proto import tf_example_pb2
 
 from tfds_builder.base_builder import LABELS_FILE
 
@@ -24,6 +25,28 @@ class Example:
     group: int
     name: str
     usage: str
+
+
+@dataclasses.dataclass(frozen=True)
+class _Records:
+    """Records as `{feature: value}`, of features that hold one value each, as stored.
+
+    TFDS reads features of any shape and type. That takes longer than the disk does, and holds the interpreter lock.
+    """
+
+    source: Sequence[bytes]
+    features: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        stored = tf_example_pb2.Example.FromString(self.source[index]).features.feature
+        return {name: _value(stored[name]) for name in self.features if name in stored}
+
+
+def _value(feature) -> bytes | int | float:
+    return getattr(feature, feature.WhichOneof("kind")).value[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +83,8 @@ class Split:
             usage=record.get("usage", b"").decode(),
         )
 
+
+_BESIDE = ("name", "file_name", "group", "usage")  # what else `Split.read` uses where a dataset has it
 
 # What stands in for `validation` and `train` in a dataset of TFDS that has no validation split. TFDS shuffles records
 # when it writes them, so the tail of train is a random sample of it; datasets that forbid that are refused.
@@ -104,9 +129,10 @@ def open_split(builder: tfds.core.DatasetBuilder, split: str) -> Split:
         raise ValueError(f"{builder.name} has no split {split!r}.{hint} Known: {', '.join(info.splits)}.")
     image = _only(info.features, tfds.features.Image, "image", builder.name)
     label = _only(info.features, tfds.features.ClassLabel, "label", builder.name)
-    records = builder.as_data_source(split=name, decoders={image: tfds.decode.SkipDecoding()})
-    if len(records) == 0:
+    source = builder.as_data_source(split=name, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
+    if len(source) == 0:
         raise ValueError(f"Split {name!r} of {builder.name} is empty.")
+    records = _Records(source, (image, label, *_BESIDE))
     dataset = f"{builder.name}/{builder.builder_config.name}" if builder.builder_config else builder.name
     return Split(dataset, name, info.features[label].num_classes, records, image, label)
 
