@@ -7,9 +7,9 @@ resuming means starting the range elsewhere, and no iterator state is ever saved
 
 import collections
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import grain
 import jax
@@ -75,7 +75,7 @@ def check_divides(batch_size: int, sharding: NamedSharding, *, parts: int = 1) -
 
 @dataclasses.dataclass(frozen=True)
 class _ChunkLoader:
-    """Chunk number -> decoded rows; what Grain runs in its threads and workers."""
+    """Chunk number -> decoded rows; what threads and workers run."""
 
     split: Split
     chunks: tuple[np.ndarray, ...]
@@ -85,10 +85,17 @@ class _ChunkLoader:
 
     def __call__(self, number: int) -> HostBatch:
         step, chunk = divmod(int(number), len(self.chunks))
-        indices, mask = self.order(step * self.batch_size + self.chunks[chunk])
+        images = self.empty(len(self.chunks[chunk]))
+        return {"image": images} | self.fill(step, self.chunks[chunk], images)
+
+    def empty(self, rows: int) -> np.ndarray:
+        return np.empty((rows, self.canvas_size, self.canvas_size, 3), np.uint8)
+
+    def fill(self, step: int, chunk: np.ndarray, images: np.ndarray) -> HostBatch:
+        """Decodes rows of a batch into `images`; returns all else of them."""
+        indices, mask = self.order(step * self.batch_size + chunk)
         rows = len(indices)
         out = {
-            "image": np.zeros((rows, self.canvas_size, self.canvas_size, 3), np.uint8),
             "aspect": np.ones(rows, np.float32),
             "label": np.zeros(rows, np.int32),
             "group": np.zeros(rows, np.int32),
@@ -96,12 +103,13 @@ class _ChunkLoader:
             "mask": mask,
             "rung": np.zeros(rows, np.int8),
         }
+        images[~mask] = 0
         names, usages = [""] * rows, [""] * rows
         for row in np.flatnonzero(mask):
             example = self.split.read(int(indices[row]))
             names[row], usages[row] = example.name, example.usage
             out["label"][row], out["group"][row] = example.label, example.group
-            out["aspect"][row], out["rung"][row] = decode_canvas(example.image, out["image"][row])
+            out["aspect"][row], out["rung"][row] = decode_canvas(example.image, images[row])
         return out | {"name": np.array(names, np.str_), "usage": np.array(usages, np.str_)}
 
 
@@ -132,45 +140,74 @@ def host_batches(
     """
     chunks = tuple(rows[i : i + _CHUNK_ROWS] for i in range(0, len(rows), _CHUNK_ROWS))
     loader = _ChunkLoader(split, chunks, batch_size, canvas_size, order)
-    chunk_numbers = grain.MapDataset.range(steps.start * len(chunks), steps.stop * len(chunks))
-    read = grain.ReadOptions(num_threads=loading.threads, prefetch_buffer_size=max(1, loading.ahead) * len(chunks))
-    decoded = chunk_numbers.map(loader).to_iter_dataset(read)
     if loading.workers:
-        decoded = _in_workers(decoded, loading.workers, per_worker=-(-loading.ahead * len(chunks) // loading.workers))
-    pending = []
-    for part in decoded:
-        pending.append(part)
-        if len(pending) == len(chunks):
-            yield {key: np.concatenate([p[key] for p in pending]) for key in part}
-            pending = []
+        yield from _in_workers(loader, steps, loading)
+        return
+
+    def start(step: int, pool: ThreadPoolExecutor) -> tuple[HostBatch, list[Future]]:
+        images = loader.empty(len(rows))  # each thread decodes to where the batch has its rows: nothing is copied
+        parts = [images[i : i + _CHUNK_ROWS] for i in range(0, len(rows), _CHUNK_ROWS)]
+        tasks = [pool.submit(loader.fill, step, *part) for part in zip(chunks, parts, strict=True)]
+        return {"image": images}, tasks
+
+    for batch, columns in _started_ahead(start, steps, loading):
+        yield batch | _concatenated(columns)
 
 
 def gathered_batches(
     decoded: Decoded, *, rows: np.ndarray, batch_size: int, steps: range, loading: Loading, order: Order
 ) -> Iterator[HostBatch]:
     """As `host_batches`, of a decoded split: the rows of `loading.ahead` batches are copied ahead, in its threads."""
+
+    def start(step: int, pool: ThreadPoolExecutor) -> tuple[HostBatch, list[Future]]:
+        return decoded.start_rows(*order(step * batch_size + rows), pool)
+
+    for batch, _ in _started_ahead(start, steps, loading):
+        yield batch
+
+
+def _started_ahead(
+    start: Callable[[int, ThreadPoolExecutor], tuple[HostBatch, list[Future]]], steps: range, loading: Loading
+) -> Iterator[tuple[HostBatch, list[Any]]]:
+    """What `start` gave for each step with the results of its tasks, `loading.ahead` batches started before."""
     with ThreadPoolExecutor(loading.threads, thread_name_prefix="pixels") as pool:
         started = collections.deque()
-        for step in steps:
-            started.append(decoded.start_rows(*order(step * batch_size + rows), pool))
-            if len(started) > max(1, loading.ahead):
+        try:
+            for step in steps:
+                started.append(start(step, pool))
+                if len(started) > max(1, loading.ahead):
+                    yield _finished(*started.popleft())
+            while started:
                 yield _finished(*started.popleft())
-        while started:
-            yield _finished(*started.popleft())
+        finally:  # left early: what has not begun is not waited for
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _finished(batch: HostBatch, copies: list[Future]) -> HostBatch:
-    for copy in copies:
-        copy.result()
-    return batch
+def _finished(batch: HostBatch, tasks: list[Future]) -> tuple[HostBatch, list[Any]]:
+    return batch, [task.result() for task in tasks]
 
 
-def _in_workers(dataset: grain.IterDataset, workers: int, per_worker: int) -> grain.IterDataset:
+def _concatenated(parts: list[HostBatch]) -> HostBatch:
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+def _in_workers(loader: _ChunkLoader, steps: range, loading: Loading) -> Iterator[HostBatch]:
     from absl import flags
 
     if not flags.FLAGS.is_parsed():  # Grain reads absl's flags, which nobody parses in a notebook (grain#1355)
         flags.FLAGS.mark_as_parsed()
-    return dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=per_worker))
+    chunks, ahead = len(loader.chunks), max(1, loading.ahead) * len(loader.chunks)
+    numbers = grain.MapDataset.range(steps.start * chunks, steps.stop * chunks)
+    read = grain.ReadOptions(num_threads=loading.threads, prefetch_buffer_size=ahead)
+    processes = grain.MultiprocessingOptions(
+        num_workers=loading.workers, per_worker_buffer_size=-(-loading.ahead * chunks // loading.workers)
+    )
+    pending = []
+    for part in numbers.map(loader).to_iter_dataset(read).mp_prefetch(processes):
+        pending.append(part)
+        if len(pending) == chunks:
+            yield _concatenated(pending)
+            pending = []
 
 
 def abstract_batch(batch_size: int, canvas_size: int, sharding: NamedSharding) -> dict[str, jax.ShapeDtypeStruct]:
