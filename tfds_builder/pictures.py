@@ -128,11 +128,16 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def resize_fast(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resizes uint8[H, W, 3] to uint8[height, width, 3] for training: area average to shrink, bilinear to enlarge."""
+    """Resizes uint8[H, W, 3] to uint8[height, width, 3] for training: bilinear, and area average below half the size.
+
+    Down to half the size a bilinear mean leaves no pixel out. It comes closer to `resize` there than an area average
+    does, in a fifth of the time.
+    """
     if image.shape[:2] == (height, width):
         return image
-    shrinks = height <= image.shape[0] and width <= image.shape[1]
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    scales = image.shape[0] / height, image.shape[1] / width
+    far = min(scales) >= 1 and max(scales) > 2
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if far else cv2.INTER_LINEAR)
 
 
 def encode_jpeg(image: np.ndarray, quality: int = 95) -> bytes:

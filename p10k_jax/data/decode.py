@@ -24,8 +24,7 @@ def decode_canvas(data: bytes, canvas: np.ndarray) -> tuple[float, int]:
 
     Args:
         data: Bytes of a picture file.
-        canvas: uint8[s, s, 3], written in place: the whole upright picture, area-averaged, or grey if no decoder
-            reads the bytes.
+        canvas: uint8[s, s, 3], written in place: the whole upright picture, or grey if no decoder reads the bytes.
 
     Returns:
         The upright picture's width divided by its height (1.0 if unreadable), and the index into `RUNGS`.

@@ -32,7 +32,7 @@ from tfds_builder.disk import free_bytes
 from tfds_builder.locking import building
 from tfds_builder.processing import available_cores, ordered_map
 
-FORMAT = 1
+FORMAT = 2  # also to be raised where `pictures` gives other pixels
 FOLDER = "decoded"
 # What decodes and reduces pictures: another version of one may give other pixels.
 _DECODERS = ("simplejpeg", "opencv-python-headless", "pillow")

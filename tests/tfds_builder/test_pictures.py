@@ -190,6 +190,21 @@ def test_reducing_is_antialiased(resize):
     np.testing.assert_allclose(small[4:-4, 4:-4], 127.5, atol=3)  # without a filter: all 0 or all 255
 
 
+@pytest.mark.parametrize("width", [99, 70, 51, 50, 40])
+def test_reducing_fast_leaves_no_pixel_out(width):
+    one_lit_a_row = np.repeat(255 * np.eye(100, dtype=np.uint8)[..., None], 3, axis=2)
+    assert pictures.resize_fast(one_lit_a_row, 100, width).max(axis=(1, 2)).min() > 0
+
+
+@pytest.mark.parametrize("side", [90, 70, 55])
+def test_reducing_fast_comes_close_to_lanczos(side):
+    image = picture(5, 100, 100)
+    expected = np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.LANCZOS)).astype(float)
+    averaged = np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BOX)).astype(float)
+    error = np.square(pictures.resize_fast(image, side, side) - expected).mean()
+    assert error < np.square(averaged - expected).mean()
+
+
 def test_enlarging_and_identity():
     image = picture(11)
     assert pictures.resize_fast(image, 60, 80).shape == (60, 80, 3)
