@@ -12,6 +12,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from p10k_jax.models.layers import BatchNorm
+
 # First words of the paths that no trunk has: a public checkpoint never fills the last two, and another number of
 # classes makes the first two anew.
 HEAD_PARTS = ("head", "fc", "neck", "group_head")
@@ -101,7 +103,7 @@ class Neck(nnx.Module):
             self.embedding = _dense(width, embedding_size, rngs, kernel_init=start, use_bias=not bnneck)
         if self.normalises:
             size = embedding_size or width
-            self.norm = nnx.BatchNorm(size, momentum=0.9, epsilon=1e-5, use_bias=False, dtype=jnp.float32, rngs=rngs)
+            self.norm = BatchNorm(size, dtype=jnp.float32, bias=False)
 
     def __call__(self, features: Float[Array, "b w"], *, train: bool) -> Float[Array, "b d"]:
         if self.projects:

@@ -48,7 +48,6 @@ STEM_POOLS = ("max", "convolution")
 POOLS = ("avg", "gem")
 
 he_init = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
-_zeros = nnx.initializers.zeros_init()
 
 
 def _convolution(
@@ -58,14 +57,6 @@ def _convolution(
     padding = [(size // 2, size // 2)] * 2
     kwargs = {"strides": stride, "padding": padding, "use_bias": False, "kernel_init": he_init, "dtype": dtype}
     return nnx.Conv(c_in, c_out, (size, size), feature_group_count=groups, rngs=rngs, **kwargs)
-
-
-def _batch_norm(channels: int, *, dtype, rngs: nnx.Rngs, zero: bool = False) -> BatchNorm:
-    # torch's momentum 0.1 weighs the new value, flax's 0.9 the old: the same average. torch divides the running
-    # variance by n - 1 and flax by n, the number of values a channel has in the batch: 12,544 or more at 224 pixels and
-    # batch 256.
-    scale_init = _zeros if zero else nnx.initializers.ones_init()
-    return BatchNorm(channels, momentum=0.9, epsilon=1e-5, scale_init=scale_init, dtype=dtype, rngs=rngs)
 
 
 def _halved(x: Float[Array, "b h w c"], *, cover: bool) -> Float[Array, "b h2 w2 c"]:
@@ -118,16 +109,16 @@ class Block(nnx.Module):
         if settings.bottleneck:
             width = int(channels * settings.group_width / 64) * settings.groups
             self.conv1 = _convolution(c_in, width, 1, **make)
-            self.bn1 = _batch_norm(width, **make)
+            self.bn1 = BatchNorm(width, dtype=dtype)
             self.conv2 = _convolution(width, width, 3, own_stride, groups=settings.groups, **make)
-            self.bn2 = _batch_norm(width, **make)
+            self.bn2 = BatchNorm(width, dtype=dtype)
             self.conv3 = _convolution(width, c_out, 1, **make)
-            self.bn3 = _batch_norm(c_out, zero=True, **make)
+            self.bn3 = BatchNorm(c_out, dtype=dtype, zero=True)
         else:
             self.conv1 = _convolution(c_in, channels, 3, own_stride, **make)
-            self.bn1 = _batch_norm(channels, **make)
+            self.bn1 = BatchNorm(channels, dtype=dtype)
             self.conv2 = _convolution(channels, c_out, 3, **make)
-            self.bn2 = _batch_norm(c_out, zero=True, **make)
+            self.bn2 = BatchNorm(c_out, dtype=dtype, zero=True)
         self.bottleneck, self.squeezes = settings.bottleneck, settings.squeeze > 0
         if self.squeezes:
             self.se = SqueezeExcitation(c_out, settings.squeeze, **make)
@@ -136,7 +127,7 @@ class Block(nnx.Module):
         if self.shortcut == "projection":
             pooling = [Nameless()] if settings.average_shortcut else []
             projection = _convolution(c_in, c_out, 1, 1 if pooling else stride, **make)
-            self.downsample = nnx.List([*pooling, projection, _batch_norm(c_out, **make)])
+            self.downsample = nnx.List([*pooling, projection, BatchNorm(c_out, dtype=dtype)])
 
     def __call__(
         self, x: Float[Array, "b h w c"], keep: Float[Array, " b"], *, train: bool
@@ -221,7 +212,7 @@ class ResNet(Classifier):
         make = {"dtype": dtype, "rngs": rngs}
         c_in = self._add_stem(stem, stem_width, **make)
         if stem_pool == "convolution":
-            self.maxpool = nnx.List([_convolution(c_in, c_in, 3, 2, **make), _batch_norm(c_in, **make)])
+            self.maxpool = nnx.List([_convolution(c_in, c_in, 3, 2, **make), BatchNorm(c_in, dtype=dtype)])
         settings = BlockSettings(bottleneck, groups, group_width, squeeze, average_shortcut, antialias)
         for stage, (count, channels) in enumerate(zip(blocks, widths, strict=True)):
             layer = []
@@ -242,21 +233,21 @@ class ResNet(Classifier):
         make = {"dtype": dtype, "rngs": rngs}
         if stem == "plain":
             self.conv1 = _convolution(3, 64, 7, 2, **make)
-            self.bn1 = _batch_norm(64, **make)
+            self.bn1 = BatchNorm(64, dtype=dtype)
             return 64
         first = 3 * (width // 4) if stem == "tiered" else width
         self.conv1 = nnx.List(
             [
                 _convolution(3, first, 3, 2, **make),
-                _batch_norm(first, **make),
+                BatchNorm(first, dtype=dtype),
                 Nameless(),
                 _convolution(first, width, 3, **make),
-                _batch_norm(width, **make),
+                BatchNorm(width, dtype=dtype),
                 Nameless(),
                 _convolution(width, 2 * width, 3, **make),
             ]
         )
-        self.bn1 = _batch_norm(2 * width, **make)
+        self.bn1 = BatchNorm(2 * width, dtype=dtype)
         return 2 * width
 
     def _stem(self, x: Float[Array, "b h w 3"], *, train: bool) -> Float[Array, "b h4 w4 c"]:

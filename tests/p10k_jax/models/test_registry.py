@@ -162,7 +162,7 @@ SMALL = {
 
 @pytest.mark.parametrize("name", SMALL)
 def test_bfloat16_compute_keeps_float32_parameters_and_logits(name):
-    images = jnp.asarray(np.random.RandomState(0).randn(2, 32, 32, 3), jnp.float32)
+    images = jnp.asarray(np.random.RandomState(0).randn(8, 32, 32, 3), jnp.float32)
     logits = {}
     for dtype in (jnp.float32, jnp.bfloat16):
         model = create(name, num_classes=5, image_size=32, dtype=dtype, **SMALL[name])
