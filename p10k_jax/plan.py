@@ -170,6 +170,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("groups", None, "Groups, likewise, for loss.group_weight.", lower_bound=1)
     flags.DEFINE_float("mfu", 0.4, "Share of the peak FLOP/s that is expected of the run, for the expected hours.")
     flags.DEFINE_bool("largest_batch", False, "Search the largest batch that fits; each try is a compilation.")
+    flags.DEFINE_alias("largest-batch", "largest_batch")
     flags.DEFINE_float("time_limit", 3600.0, "Seconds after which a compilation is given up.", lower_bound=1.0)
     flags.DEFINE_bool("json", False, "Print JSON: an object, or a list of them where there are several.")
 
