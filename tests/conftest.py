@@ -17,7 +17,7 @@ import pytest
 if "P10K_JAX_TESTS_COMPILED" not in os.environ:
     os.environ["P10K_JAX_TESTS_COMPILED"] = tempfile.mkdtemp(prefix="p10k_jax-")
 _COMPILED = os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ["P10K_JAX_TESTS_COMPILED"]
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "1"
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 
 def pytest_sessionfinish(session):
@@ -46,5 +46,5 @@ def finished(tiny_data, tmp_path_factory):
     from tests.runs import tiny_config
 
     workdir = tmp_path_factory.mktemp("finished") / "workdir"
-    state = train(plan(tiny_config(tiny_data), workdir), Console())
+    state = train(plan(tiny_config(tiny_data, **{"log.trackers": ("tensorboard",)}), workdir), Console())
     return workdir, jax.device_get(state)

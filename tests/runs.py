@@ -24,6 +24,7 @@ SETTINGS = {
     "eval.every.percent": 20.0,
     "checkpoint.every.percent": 10.0,
     "log.every.steps": 1,
+    "log.trackers": (),
 }
 
 

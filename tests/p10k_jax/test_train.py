@@ -345,8 +345,8 @@ def test_the_full_recipe_runs_and_resumes_bitwise_in_any_phase(tiny_data, tmp_pa
     assert jax.tree.leaves(expected["params"]["group_head"])
     for stop in (4, 8):  # the kill of another test, without the process: what is left is a checkpoint in each phase
         workdir = tmp_path / f"stopped at {stop}"
-        stopped = plan(tiny_config(tiny_data, **FULL), workdir)
-        train(stopped._replace(total_steps=stop, due=lambda what, step, stop=stop: step == stop), Console())
+        ends = run._replace(workdir=workdir, total_steps=stop, due=lambda what, step, stop=stop: step == stop)
+        train(ends, Console())
         again = jax.device_get(train(plan(tiny_config(tiny_data, **FULL), workdir), Console()))
         jax.tree.map(np.testing.assert_array_equal, again, expected)
 

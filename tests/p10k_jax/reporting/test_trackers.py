@@ -198,7 +198,8 @@ class Failing:
 def test_a_tracker_that_fails_is_said_once_and_the_run_is_the_same(finished, tiny_data, tmp_path, monkeypatch):
     monkeypatch.setattr(tensorboard_files, "open_tracker", lambda *_, **__: Failing())
     stream = io.StringIO()
-    train(plan(tiny_config(tiny_data), tmp_path / "workdir"), Console(stream))
+    config = tiny_config(tiny_data, **{"log.trackers": ("tensorboard",)})
+    train(plan(config, tmp_path / "workdir"), Console(stream))
     said = [line for line in stream.getvalue().splitlines() if line.startswith("tracker")]
     reason = "ConnectionError: the server is gone"
     assert said == [f"tracker tensorboard: switched off, metrics.jsonl goes on ({reason})"]
