@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
@@ -30,7 +31,7 @@ def make_mesh(data: int = -1, fsdp: int = 1, model: int = 1, devices: Sequence[j
         devices: Default: all devices of all processes.
 
     Raises:
-        ValueError: the sizes do not multiply to the number of devices.
+        ValueError: the sizes do not multiply to the number of devices, or these are of several slices.
     """
     devices = jax.devices() if devices is None else devices
     sizes = [data, fsdp, model]
@@ -42,7 +43,11 @@ def make_mesh(data: int = -1, fsdp: int = 1, model: int = 1, devices: Sequence[j
             f"mesh data={data}, fsdp={fsdp}, model={model} does not fit {len(devices)} devices: the sizes must "
             "multiply to that number, or one of them be -1 and the others divide it."
         )
-    return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+    if len({getattr(device, "slice_index", 0) for device in devices}) > 1:
+        raise ValueError("The devices are of several slices; a mesh takes those of one.")
+    # `jax.make_mesh` splits a physical axis on v5e alone, so that on v6e-256 no axis could be 4.
+    arranged = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+    return Mesh(arranged, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -20,6 +22,34 @@ def test_mesh_takes_what_is_left():
 def test_mesh_that_does_not_fit(sizes):
     with pytest.raises(ValueError, match=r"mesh data=.*does not fit 8 devices"):
         make_mesh(*sizes)
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """What a mesh asks of a device."""
+
+    id: int
+    coords: tuple[int, int, int]
+    slice_index: int = 0
+    device_kind: str = "TPU v6 lite"
+    platform: str = "tpu"
+    core_on_chip: int = 0
+    process_index: int = 0
+
+
+def test_neighbours_on_the_slice_share_the_parameters():
+    chips = [Chip(16 * x + y, (x, y, 0)) for x in range(16) for y in range(16)]
+    mesh = make_mesh(fsdp=4, devices=chips)
+    assert dict(mesh.shape) == {"data": 64, "fsdp": 4, "model": 1}
+    for row in mesh.devices.reshape(64, 4):
+        (xs, ys) = ({chip.coords[axis] for chip in row} for axis in (0, 1))
+        assert sorted([len(xs), len(ys)]) == [1, 4]
+        assert max(max(xs) - min(xs), max(ys) - min(ys)) == 3
+
+
+def test_several_slices_make_no_mesh():
+    with pytest.raises(ValueError, match="of several slices"):
+        make_mesh(devices=[Chip(0, (0, 0, 0)), Chip(1, (0, 0, 0), slice_index=1)])
 
 
 def test_rules_decide_and_fsdp_is_the_default():
