@@ -8,6 +8,7 @@ The first word is what is measured: input, step, eval, checkpoint or all.
 import json
 import sys
 import tempfile
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,13 +28,17 @@ from p10k_jax.planning.sizes import dataset_sizes
 COMMANDS = ("input", "step", "eval", "checkpoint", "all")
 
 
-def on_data(config: ConfigDict) -> Subject:
+def on_data(config: ConfigDict, folder: Path | None = None) -> Subject:
     """The training that the config says, with its data; prepares and decodes that if need be, and writes no workdir.
+
+    Args:
+        config: As given.
+        folder: Where there must be room for checkpoints; default: the temporary folder.
 
     Raises:
         ValueError: as `p10k_jax.train.plan`.
     """
-    nowhere = Path(tempfile.gettempdir()) / "p10k_jax-bench-writes-no-workdir"
+    nowhere = (folder or Path(tempfile.gettempdir())) / f"p10k_jax-{uuid.uuid4().hex}"  # is never made
     run = train.plan(config.copy_and_resolve_references(), nowhere)
     return real(
         run.config,
@@ -91,7 +96,7 @@ def main(command: str) -> None:
         if given.synthetic:
             subject = synthetic(config, dataset_sizes(config, examples=given.examples, groups=given.groups))
         else:
-            subject = on_data(config)
+            subject = on_data(config, folder)
         told = bench(subject, command, steps=given.steps, folder=folder)
     print(json.dumps(told, indent=2) if given.json else report(told))
 

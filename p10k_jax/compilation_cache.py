@@ -32,17 +32,26 @@ def _cpu_kind() -> str:
 
 def keep_compiled() -> None:
     """From now on this process's programs are kept, and taken from where they were kept, unless the user has said
-    otherwise; a folder that cannot be written costs the time of compiling and nothing else."""
+    otherwise; a folder that cannot be written, or that others can, costs the time of compiling and nothing else."""
     if jax.config.jax_compilation_cache_dir is not None or not jax.config.jax_enable_compilation_cache:
         return
     try:
         folder = cache_folder()
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            return
+        folder.parents[1].parent.mkdir(parents=True, exist_ok=True)
+        for part in (*reversed(folder.parents[:2]), folder):
+            part.mkdir(mode=0o700, exist_ok=True)
+            if not _own(part):
+                return
     except (OSError, RuntimeError):  # no home
         return
     _use(str(folder))
+
+
+def _own(folder: Path) -> bool:
+    """Whether this user, and nobody else, can write there."""
+    found = folder.stat()
+    mine = not hasattr(os, "getuid") or found.st_uid == os.getuid()
+    return mine and not found.st_mode & 0o022 and os.access(folder, os.W_OK)
 
 
 @contextlib.contextmanager

@@ -8,21 +8,20 @@ from typing import Any
 import jax
 
 from p10k_jax.benchmarking.subject import Subject
-from p10k_jax.benchmarking.windows import WARM_UP
+from p10k_jax.benchmarking.windows import LEAD, WARM_UP
 
 
 def bench_input(subject: Subject, *, steps: int) -> dict[str, Any]:
     """Figures of `steps` batches; see `docs/speed.md`. Decoding in workers is not in the CPU time."""
     config = subject.config
-    batches = subject.training(WARM_UP + steps)
+    batches = subject.training(WARM_UP + steps + LEAD)
     for batch in itertools.islice(batches, WARM_UP):
         jax.block_until_ready(batch.device)
-    began, cpu, done = time.monotonic(), time.process_time(), 0
-    for batch in batches:
+    began, cpu = time.monotonic(), time.process_time()
+    for batch in itertools.islice(batches, steps):
         jax.block_until_ready(batch.device)
-        done += 1
     seconds, cpu = time.monotonic() - began, time.process_time() - cpu
-    images = done * config.batch_size // jax.process_count()
+    images = steps * config.batch_size // jax.process_count()
     return {
         "residency": config.data.residency,
         "canvas_size": config.data.canvas_size,

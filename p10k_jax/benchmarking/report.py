@@ -21,7 +21,7 @@ def _speed(part: dict[str, Any]) -> list[list[str]]:
         ["images a second", f"{part['images_per_second']:,.1f} ({low:,.1f} to {high:,.1f})"],
         ["model FLOP utilisation", _share(part["mfu"])],
         ["data wait", _share(part["data_wait"])],
-        ["GFLOP an image", f"{part['flops_per_image'] / 1e9:,.2f}"],
+        ["GFLOP an image", f"{part['flops_per_image'] / 1e9:,.2f}" if part["flops_per_image"] else "unknown"],
     ]
 
 

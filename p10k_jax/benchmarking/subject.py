@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from p10k_jax import pixels, setup
-from p10k_jax.data.batches import Batch, Loaded, abstract_batch, evaluation_steps
+from p10k_jax.data.batches import Batch, Loaded, abstract_batch, check_divides, evaluation_steps
 from p10k_jax.data.decode import DecodeReport
 from p10k_jax.data.decoded import Decoded
 from p10k_jax.data.order import Order
@@ -58,6 +58,7 @@ def synthetic(config: ConfigDict, sizes: Sizes) -> Subject:
     """
     mesh = make_mesh(**config.mesh)
     sized_program(config, sizes, mesh)  # resolves the config
+    check_divides(config.eval.batch_size, batch_sharding(mesh))
     return Subject(
         config=config,
         mesh=mesh,

@@ -12,6 +12,8 @@ from p10k_jax.reporting.pace import Pace
 
 WINDOWS = 3
 WARM_UP = 2
+# Batches beyond those that are timed: the way to the devices is as full at the end as at the start.
+LEAD = 4
 
 
 def time_windows(
@@ -21,7 +23,7 @@ def time_windows(
 
     Args:
         step: Starts a step; an array of it that is there when it is done is fetched one step late, as training does.
-        batches: As many.
+        batches: As many, and `LEAD` more.
         pace: Of the program.
         steps: Of a window.
 

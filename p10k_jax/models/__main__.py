@@ -29,10 +29,12 @@ from p10k_jax.weights.preprocessing import preprocessing_of
 def describe(name: str, image_size: int, num_classes: int) -> str:
     """Parameters and the forward pass's floating-point operations for one image; nothing is computed."""
     model = create(name, num_classes=num_classes, image_size=image_size)
+    flops = forward_flops(model, image_size)
+    counted = f"{flops / 1e9:.2f} GFLOP an image (a multiply and an add are two)" if flops else "only counted on a CPU"
     return (
         f"{name} at {image_size} pixels, {num_classes} classes\n"
         f"  parameters  {count_parameters(model):,}\n"
-        f"  forward     {forward_flops(model, image_size) / 1e9:.2f} GFLOP an image (a multiply and an add are two)\n"
+        f"  forward     {counted}\n"
         f"known: {', '.join(known_names())}"
     )
 

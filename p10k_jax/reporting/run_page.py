@@ -103,8 +103,9 @@ def _headline(splits: Sequence[Mapping], rows: Sequence[Mapping], told: Mapping)
         tiles.append(_tile(f"best {key.removesuffix('/top1')} top-1", _accuracy(best[key]), note))
     if "parameters" in told:
         tiles.append(_tile("parameters", _count(told["parameters"])))
-        flops = f"{told['forward_flops'] / 1e9:.3g} G"
-        tiles.append(_tile("FLOPs an image", flops, f"forward, {told['image_size']} pixels"))
+        if told.get("forward_flops"):
+            flops = f"{told['forward_flops'] / 1e9:.3g} G"
+            tiles.append(_tile("FLOPs an image", flops, f"forward, {told['image_size']} pixels"))
     if speed := images_per_second(rows):
         tiles.append(_tile("images a second", f"{speed:,.0f}", f"{told['devices']} x {told['device']}" if told else ""))
     waits = [row["train/data_wait"] for row in rows if "train/data_wait" in row]

@@ -64,6 +64,11 @@ def test_noise_needs_no_data(tmp_path):
     assert not subject.with_input
 
 
+def test_a_batch_that_does_not_divide_is_refused_before_anything_is_measured(tmp_path):
+    with pytest.raises(ValueError, match="batch_size=12 does not divide over the 8 batch shards"):
+        synthetic(tiny_config(tmp_path, **{"eval.batch_size": 12}), SIZES)
+
+
 def test_windows_count_their_steps_alone():
     def step(batch):
         time.sleep(0.5 if batch < WARM_UP else 0.01)

@@ -43,6 +43,15 @@ def test_what_the_user_says_goes(tmp_path):
     assert kept(XDG_CACHE_HOME=str(occupied)) == "None"
 
 
+def test_nothing_is_taken_from_a_folder_that_others_can_write(tmp_path):
+    for part in ("p10k_jax", "p10k_jax/compiled"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part).chmod(0o777)
+        assert kept(XDG_CACHE_HOME=str(tmp_path)) == "None"
+        (tmp_path / part).chmod(0o755)
+    assert kept(XDG_CACHE_HOME=str(tmp_path)) != "None"
+
+
 def test_a_folder_for_a_while(tmp_path):
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     earlier = jax.config.jax_compilation_cache_dir
