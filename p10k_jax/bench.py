@@ -57,6 +57,8 @@ def bench(subject: Subject, command: str, *, steps: int, folder: Path | None = N
     Raises:
         ValueError: it cannot be measured with this config.
     """
+    if command == "input" and not subject.with_input:
+        raise ValueError("No input to measure: the pixels lie on the devices. Set data.residency to stream or host.")
     makers: dict[str, Callable[[], dict[str, Any]]] = {
         "input": lambda: input.bench_input(subject, steps=steps),
         "step": lambda: step.bench_step(subject, steps=steps),
@@ -91,6 +93,8 @@ def main(command: str) -> None:
         folder = given.folder and setup.local_folder(given.folder, setting="folder")
         if folder and not folder.is_dir():
             raise ValueError(f"--folder={folder} is no folder.")
+        if not given.synthetic and (given.examples or given.groups):
+            raise ValueError("--examples and --groups are for --synthetic; data says itself how large it is.")
         if given.synthetic and command == "input":
             raise ValueError("--synthetic has no input to measure; prepare data (docs/data.md) and leave it out.")
         if given.synthetic:

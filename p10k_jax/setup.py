@@ -17,7 +17,7 @@ from p10k_jax.data.augment import Normalisation, evaluation_views, mirrored
 from p10k_jax.data.batches import Loaded, Loading, check_divides, evaluation_steps, global_batches
 from p10k_jax.data.decode import DecodeReport
 from p10k_jax.data.decoded import Decoded
-from p10k_jax.data.order import EvaluationOrder
+from p10k_jax.data.order import EvaluationOrder, Order
 from p10k_jax.data.splits import Split, data_fingerprint
 from p10k_jax.evaluation.neighbours import Gallery
 from p10k_jax.evaluation.predictions import Predictions, PredictStep, make_predict_step, predict_split
@@ -249,13 +249,13 @@ class Evaluator(NamedTuple):
             step = functools.partial(step, gallery=gallery)
         report = DecodeReport()
         steps = evaluation_steps(len(self.split), self.batch_size)
-        batches = self.batches(range(steps), report)
+        batches = self.batches(range(steps), EvaluationOrder(len(self.split)), report)
         if progress is not None:
             batches = _told(batches, steps, progress)
         return predict_split(step, params, batch_stats, batches, num_examples=len(self.split)), report
 
-    def batches(self, steps: range, report: DecodeReport) -> Iterator[Loaded]:
-        """The batches `steps` of the split; how they were read is added to `report`."""
+    def batches(self, steps: range, order: Order, report: DecodeReport) -> Iterator[Loaded]:
+        """The batches `steps` of the split in that order; how they were read is added to `report`."""
         return global_batches(
             self.split,
             sharding=batch_sharding(self.mesh),
@@ -263,7 +263,7 @@ class Evaluator(NamedTuple):
             canvas_size=self.canvas_size,
             steps=steps,
             loading=self.loading,
-            order=EvaluationOrder(len(self.split)),
+            order=order,
             report=report,
             decoded=self.decoded,
         )

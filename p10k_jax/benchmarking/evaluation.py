@@ -7,7 +7,7 @@ import jax
 
 from p10k_jax import setup
 from p10k_jax.benchmarking.subject import Subject
-from p10k_jax.benchmarking.windows import LEAD, WARM_UP, WINDOWS, time_windows
+from p10k_jax.benchmarking.windows import time_windows
 from p10k_jax.hardware import peak_flops
 from p10k_jax.models.cost import forward_flops
 from p10k_jax.reporting.pace import Pace
@@ -34,7 +34,7 @@ def bench_evaluation(subject: Subject, *, steps: int) -> dict[str, Any]:
     first = time.monotonic() - began
     timed = time_windows(
         lambda batch: predict(*weights, batch.device)["top_labels"],
-        subject.evaluation(WARM_UP + WINDOWS * steps + LEAD),
+        subject.evaluation,
         pace,
         steps=steps,
     )

@@ -9,7 +9,7 @@ import jax
 
 from p10k_jax import setup
 from p10k_jax.benchmarking.subject import Subject
-from p10k_jax.benchmarking.windows import LEAD, WARM_UP, WINDOWS, time_windows
+from p10k_jax.benchmarking.windows import time_windows
 from p10k_jax.compilation_cache import kept_in
 from p10k_jax.hardware import find, peak_flops, peak_memory
 from p10k_jax.models.cost import training_flops
@@ -52,7 +52,7 @@ def _phase(subject: Subject, program: Program, phase: PhaseProgram, compiled, *,
         state, metrics = compiled(state, batch.device, *subject.resident)
         return metrics["loss"]
 
-    timed = time_windows(step, subject.training(WARM_UP + WINDOWS * steps + LEAD), pace, steps=steps)
+    timed = time_windows(step, subject.training, pace, steps=steps)
     seconds = config.batch_size / timed["images_per_second"]
     told, chip = compiled_figures(compiled, config.model.padded_classes), find(devices[0].device_kind)
     per_device = config.batch_size / len(devices)

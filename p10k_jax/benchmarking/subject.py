@@ -9,10 +9,10 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from p10k_jax import pixels, setup
-from p10k_jax.data.batches import Batch, Loaded, abstract_batch, check_divides, evaluation_steps
+from p10k_jax.data.batches import Batch, Loaded, abstract_batch, check_divides
 from p10k_jax.data.decode import DecodeReport
 from p10k_jax.data.decoded import Decoded
-from p10k_jax.data.order import Order
+from p10k_jax.data.order import Order, TrainingOrder
 from p10k_jax.data.resident import Resident, place
 from p10k_jax.data.splits import Split
 from p10k_jax.planning.sized import sized_program
@@ -33,7 +33,7 @@ class Subject(NamedTuple):
         training: The batches of so many steps.
         evaluation: Likewise; None where nothing is evaluated.
         resident: The split on the devices, for the step to take as its last operand; or nothing.
-        with_input: Whether batches come from data.
+        with_input: Whether pixels come to the devices with the batches.
     """
 
     config: ConfigDict
@@ -106,11 +106,8 @@ def real(
         return pixels.training_batches(config, split, decoded, mesh, **how)
 
     def evaluation(steps: int) -> Iterator[Loaded]:
-        whole = range(evaluation_steps(len(evaluator.split), evaluator.batch_size))
-        while steps > 0:  # a small split is passed over more than once
-            part = whole[:steps]
-            yield from evaluator.batches(part, DecodeReport())
-            steps -= len(part)
+        # In an order without an end: a small split comes again and again, and no row is there for the shape alone.
+        return evaluator.batches(range(steps), TrainingOrder(0, len(evaluator.split)), DecodeReport())
 
     on_devices = config.data.residency == "device"
     return Subject(
@@ -121,4 +118,5 @@ def real(
         training=training,
         evaluation=evaluation if evaluator else None,
         resident=(place(decoded, batch_sharding(mesh)),) if on_devices else (),
+        with_input=not on_devices,
     )

@@ -17,13 +17,13 @@ LEAD = 4
 
 
 def time_windows(
-    step: Callable[[Loaded], jax.Array], batches: Iterator[Loaded], pace: Pace, *, steps: int
+    step: Callable[[Loaded], jax.Array], batches_of: Callable[[int], Iterator[Loaded]], pace: Pace, *, steps: int
 ) -> dict[str, Any]:
     """Takes `WARM_UP` steps and then `WINDOWS` times `steps`.
 
     Args:
         step: Starts a step; an array of it that is there when it is done is fetched one step late, as training does.
-        batches: As many, and `LEAD` more.
+        batches_of: Gives so many batches.
         pace: Of the program.
         steps: Of a window.
 
@@ -31,6 +31,7 @@ def time_windows(
         `images_per_second` (median of the windows), `images_per_second_range`, `data_wait` and `mfu` (those of the
         median window; `mfu` None where the peak is not known).
     """
+    batches = batches_of(WARM_UP + WINDOWS * steps + LEAD)
     for batch in itertools.islice(batches, WARM_UP):
         jax.block_until_ready(step(batch))
     told = []

@@ -33,7 +33,8 @@ def told(tiny_data, tmp_path_factory):
 def test_what_scripts_read(told):
     assert json.loads(json.dumps(told)) == told
     assert told.keys() >= {"device", "devices", "chip", "mesh", "model", "dtype", "data"}
-    assert told.keys() >= {"input", "step", "eval", "checkpoint"}
+    assert told.keys() >= {"step", "eval", "checkpoint"}
+    assert "input" not in told  # the pixels are on the devices
     assert (told["device"], told["devices"], told["chip"]) == ("cpu", 8, None)
     (phase,) = told["step"]["phases"]
     assert math.isclose(phase["mfu"], phase["images_per_second"] * phase["flops_per_image"] / 8e12)
@@ -44,16 +45,34 @@ def test_what_scripts_read(told):
     assert low <= phase["images_per_second"] <= high
     assert math.isclose(phase["step_seconds"], 16 / phase["images_per_second"])
     assert phase["program_flops_per_image"] > 0.8 * phase["flops_per_image"]
-    assert told["input"]["residency"] == "device"
     assert told["checkpoint"]["bytes"] > 3 * 4 * 60_000  # parameters, two moments, averages
     assert told["checkpoint"]["background_seconds"] > 0
 
 
 def test_a_person_reads_every_figure(told):
     text = report(told)
-    for heading in ("input", "step", "eval", "checkpoint"):
+    for heading in ("step", "eval", "checkpoint"):
         assert f"\n{heading}" in text
     assert "cpu (its peaks are not known)" in text
+
+
+def test_input_alone(tiny_data):
+    told = program.bench(program.on_data(tiny_config(tiny_data, **{"data.residency": "stream"})), "input", steps=2)
+    assert told["input"]["residency"] == "stream"
+    assert told["input"]["images_per_second"] > 0
+    assert "\ninput" in report(told)
+
+
+def test_input_that_is_there_already(tiny_data):
+    with pytest.raises(ValueError, match="the pixels lie on the devices"):
+        program.bench(program.on_data(tiny_config(tiny_data, **{"data.residency": "device"})), "input", steps=1)
+
+
+def test_evaluation_goes_round_and_counts_no_empty_row(tiny_data):
+    subject = program.on_data(tiny_config(tiny_data, **{"eval.batch_size": 16}))
+    batches = list(subject.evaluation(3))  # the validation split has fewer images than that
+    assert all(batch.host["mask"].all() for batch in batches)
+    assert len(batches) == 3
 
 
 def test_noise_needs_no_data(tmp_path):
@@ -74,7 +93,7 @@ def test_windows_count_their_steps_alone():
         time.sleep(0.5 if batch < WARM_UP else 0.01)
         return jnp.zeros(())
 
-    timed = time_windows(step, iter(range(WARM_UP + 6)), Pace(1), steps=2)
+    timed = time_windows(step, lambda count: iter(range(count)), Pace(1), steps=2)
     assert 30 < timed["images_per_second"] <= 100
 
 
@@ -84,6 +103,7 @@ def test_windows_count_their_steps_alone():
         ([], "give one of input, step, eval, checkpoint, all"),
         (["step", "more"], "unexpected 'more'"),
         (["input", "--synthetic"], "--synthetic has no input to measure"),
+        (["step", "--examples=5"], "--examples and --groups are for --synthetic"),
     ],
 )
 def test_complaints(arguments, complaint, tiny_data):

@@ -130,7 +130,9 @@ def test_a_mesh_that_is_none(text):
 
 def test_command_line(tiny_data):
     arguments = [word for word in flags(tiny_data, tiny_data) if not word.startswith("--workdir")]
-    process = start("plan", [*arguments, "--config.model.options.depth=1", "--topology=cpu:4", "--json"])
+    process = start(
+        "plan", [*arguments, "--config.model.options.depth=1", "--topology=cpu:4", "--nolargest-batch", "--json"]
+    )
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     plan = json.loads(output.partition("compiling ...\n")[2])

@@ -162,6 +162,7 @@ SMALL = {
 
 @pytest.mark.parametrize("name", SMALL)
 def test_bfloat16_compute_keeps_float32_parameters_and_logits(name):
+    # Of two pictures, a norm over the one pixel of the last stage would give signs alone, which a rounding may turn.
     images = jnp.asarray(np.random.RandomState(0).randn(8, 32, 32, 3), jnp.float32)
     logits = {}
     for dtype in (jnp.float32, jnp.bfloat16):
