@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from jaxtyping import Int
 from ml_collections import ConfigDict
 
-from p10k_jax import setup
+from p10k_jax import hosts, setup
 from p10k_jax.compilation_cache import keep_compiled
 from p10k_jax.config import clear_errors, read_workdir, run_program
 from p10k_jax.data.classes import FILE as CLASSES
@@ -195,25 +195,31 @@ def evaluate(evaluation: Evaluation, console: Console) -> dict[str, Any]:
 
 def main() -> None:
     """Reads the flags and evaluates."""
-    given, console = flags.FLAGS, Console()
-    keep_compiled()
-    with clear_errors():
-        workdir = setup.local_folder(given.workdir, setting="workdir")
-        evaluation = plan(
-            workdir,
-            given.split,
-            given.checkpoint,
-            batch_size=given.batch_size,
-            image_size=_numbers("image_size", given.image_size, int, "whole numbers of pixels"),
-            crop=_numbers("crop", given.crop, float, "fractions"),
-            flip=given.flip,
-            data_dir=given.data_dir,
-            embeddings=given.embeddings,
-            neighbours=given.neighbours,
-            gallery=given.gallery,
-        )
-    evaluate(evaluation, console)
-    console.say(f"Predictions and figures lie in {evaluation.folder}, the page is {workdir / REPORT}")
+    given = flags.FLAGS
+    with hosts.joined(given.multihost, peer_seconds=given.peer_seconds):
+        keep_compiled()
+        with clear_errors():
+            evaluation = _plan_of_flags()
+        console = Console()
+        evaluate(evaluation, console)
+        console.say(f"Predictions and figures lie in {evaluation.folder}, the page is {evaluation.workdir / REPORT}")
+
+
+def _plan_of_flags() -> Evaluation:
+    given = flags.FLAGS
+    return plan(
+        setup.local_folder(given.workdir, setting="workdir"),
+        given.split,
+        given.checkpoint,
+        batch_size=given.batch_size,
+        image_size=_numbers("image_size", given.image_size, int, "whole numbers of pixels"),
+        crop=_numbers("crop", given.crop, float, "fractions"),
+        flip=given.flip,
+        data_dir=given.data_dir,
+        embeddings=given.embeddings,
+        neighbours=given.neighbours,
+        gallery=given.gallery,
+    )
 
 
 def _numbers(flag: str, texts: list[str] | None, kind: type, what: str) -> tuple | None:
@@ -243,6 +249,7 @@ def define_flags() -> None:
     flags.DEFINE_boolean("neighbours", False, "Judge the embeddings too: kNN, prototypes, retrieval, fusion.")
     flags.DEFINE_boolean("gallery", True, "Keep small pictures of mistakes for report.html.")
     flags.DEFINE_string("data_dir", None, "Where the prepared data lies, if it has moved.")
+    hosts.define_host_flags()
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from absl import flags
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from p10k_jax import pixels, recipe, setup
+from p10k_jax import hosts, pixels, recipe, setup
 from p10k_jax.compilation_cache import keep_compiled
 from p10k_jax.config import (
     as_plain,
@@ -278,16 +278,20 @@ def train(run: Run, console: Console) -> State:
 
 def main() -> None:
     """Reads the flags and trains."""
-    keep_compiled()
-    with clear_errors():
-        run = plan(config_of_flags(), setup.local_folder(flags.FLAGS.workdir, setting="workdir"))
-    train(run, Console())
+    given = flags.FLAGS
+    with hosts.joined(given.multihost, peer_seconds=given.peer_seconds):
+        keep_compiled()
+        with clear_errors():
+            run = plan(config_of_flags(), setup.local_folder(given.workdir, setting="workdir"))
+        hosts.wait_for_all()  # a process that is still looking at the workdir must find it as it was
+        train(run, Console())
 
 
 def define_flags() -> None:
     """Defines this program's flags."""
     define_config_flag()
     flags.DEFINE_string("workdir", None, "Folder of the run; goes on if it holds one of the same config.")
+    hosts.define_host_flags()
 
 
 if __name__ == "__main__":

@@ -49,9 +49,9 @@ def flags(data_dir: Path, workdir: Path, **overrides) -> list[str]:
 
 
 def start(program: str, arguments: list[str], **environment: str) -> subprocess.Popen:
-    """Starts `python -m p10k_jax.<program>` in the repository's root."""
+    """Starts `python -m p10k_jax.<program>`, or a module of the tests, in the repository's root."""
     return subprocess.Popen(
-        [sys.executable, "-m", f"p10k_jax.{program}", *arguments],
+        [sys.executable, "-m", program if program.startswith("tests.") else f"p10k_jax.{program}", *arguments],
         cwd=Path(__file__).parent.parent,
         env=os.environ | environment,
         stdout=subprocess.PIPE,
