@@ -135,6 +135,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.schedule.cooldown = duration(percent=0.0)  # linear to the end, on top; for constant and rsqrt
     config.schedule.end = 0.0  # least learning rate
     config.ema_decay = 0.0  # 0.0: none; else the averaged weights are evaluated
+    config.not_finite = "stop"  # what a loss or gradient that is not finite does; or skip: its step changes nothing
 
     config.mesh = ConfigDict({"data": -1, "fsdp": 1, "model": 1})  # -1: what the others leave
     config.sharding_rules = ()  # (pattern, spec) pairs; see p10k_jax.training.mesh.state_shardings
@@ -147,6 +148,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.eval.crop = 0.0  # centred square as a fraction of the shorter side; 0.0: the whole picture, squashed
 
     config.checkpoint = ConfigDict({"every": duration(percent=5.0)})
+    config.checkpoint.time_limit = 600.0  # seconds; one that takes longer is given up, and training goes on
     config.log = ConfigDict({"every": duration(steps=20)})  # or oftener, for 20 rows a run
     config.log.trackers = ("tensorboard",)  # beside metrics.jsonl; also wandb, mlflow: "('tensorboard', 'wandb')"
     config.log.project = "p10k_jax"  # of W&B, and the experiment of MLflow; the run is named after the workdir

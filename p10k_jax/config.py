@@ -20,7 +20,7 @@ from p10k_jax.training.duration import UNITS
 # Settings that may differ when a run goes on: at most the rounding of its numbers depends on them.
 _MAY_CHANGE = (
     *("data.data_dir", "data.manual_dir", "data.threads", "data.workers", "data.residency"),
-    *("model.attention", "model.remat", "mesh.", "log.", "checkpoint."),
+    *("model.attention", "model.remat", "mesh.", "log.", "checkpoint.", "not_finite"),
 )
 
 # What a bad flag, or a bad config file, raises.

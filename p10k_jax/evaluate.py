@@ -40,6 +40,7 @@ from p10k_jax.reporting.gallery import choose, write_gallery
 from p10k_jax.reporting.progress import Console
 from p10k_jax.reporting.run_page import FILE as REPORT
 from p10k_jax.reporting.run_page import write_run_page
+from p10k_jax.stopping import exit_codes
 from p10k_jax.training.checkpoint import Checkpoints, abstract_state
 from p10k_jax.training.mesh import make_mesh, state_shardings
 from p10k_jax.training.state import State, evaluation_weights, initial_weights
@@ -196,7 +197,7 @@ def evaluate(evaluation: Evaluation, console: Console) -> dict[str, Any]:
 def main() -> None:
     """Reads the flags and evaluates."""
     given = flags.FLAGS
-    with hosts.joined(given.multihost, peer_seconds=given.peer_seconds):
+    with hosts.joined(given.multihost, peer_seconds=given.peer_seconds), exit_codes():
         keep_compiled()
         with clear_errors():
             evaluation = _plan_of_flags()

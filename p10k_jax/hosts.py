@@ -20,8 +20,7 @@ from absl import flags
 from jax.experimental import multihost_utils
 
 from p10k_jax.config import clear_errors
-
-PEER_LOST = 75  # EX_TEMPFAIL of sysexits.h: nothing is wrong with the command, give it again
+from p10k_jax.stopping import TRY_AGAIN
 
 # A process that is not heard of for so many seconds is lost. Where no collective fails before, JAX ends the others,
 # with signal 6, and tells why.
@@ -90,7 +89,7 @@ def joined(multihost: str, *, peer_seconds: int) -> Iterator[None]:
         traceback.print_exc()
         if not str(error).startswith(_OWN_FAULT):
             print(f"\nerror: lost another process of {jax.process_count()}. {_AGAIN}", file=sys.stderr)
-            _leave(PEER_LOST)
+            _leave(TRY_AGAIN)
         _leave(1)
     except BaseException:
         traceback.print_exc()
@@ -127,7 +126,7 @@ def _nobody_came(which: str, seconds: int) -> None:
         "with the same address and count, and whether a firewall keeps them apart.",
         file=sys.stderr,
     )
-    _leave(PEER_LOST)
+    _leave(TRY_AGAIN)
 
 
 def _leave(code: int | str | None) -> None:

@@ -105,6 +105,7 @@ def training_program(
         ema_decay=config.ema_decay,
         accumulate=config.optimizer.accumulate,
         frozen=frozen_parameters(params, config.optimizer.rates),
+        skip_not_finite=recipe.skips_not_finite(config),
     )
     state = abstract_state(shapes, shardings)
     sharding = batch_sharding(mesh)

@@ -108,6 +108,13 @@ def _weights_of_run(run: FinishedRun) -> WeightFile:
     return WeightFile(tensors, None, f"run {run.workdir}, step {run.step:,}", digest.hexdigest())
 
 
+def skips_not_finite(config: ConfigDict) -> bool:
+    """Whether a step that is not finite is left out. Raises ValueError for a word that the setting does not know."""
+    if config.not_finite not in ("stop", "skip"):
+        raise ValueError(f"not_finite={config.not_finite!r} is unknown; known: stop, skip.")
+    return config.not_finite == "skip"
+
+
 def order(config: ConfigDict, builder: tfds.core.DatasetBuilder, split: Split, in_steps: InSteps) -> Order:
     """Which image stands at which place of the training stream."""
     plain = TrainingOrder(config.seed, len(split))

@@ -1,6 +1,7 @@
 """What the programs build alike out of a config: data, model, views, evaluation."""
 
 import functools
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -203,8 +204,12 @@ def normalisation(config: ConfigDict) -> Normalisation:
 
 
 def assert_space(workdir: Path, state: Tree) -> None:
-    """Raises ValueError where the disk cannot hold three checkpoints: the last, the best, and one being written."""
-    needed = 3 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    """Raises ValueError where the disk cannot be written, or cannot hold four checkpoints: the last two, the best, and
+    one being written."""
+    there = next(folder for folder in (workdir.absolute(), *workdir.absolute().parents) if folder.exists())
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(f"workdir={workdir}: {there} cannot be written. Change its permissions, or give another.")
+    needed = 4 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     free = free_bytes(workdir)
     if free < needed:
         raise ValueError(

@@ -6,11 +6,13 @@ A run is a sequence of pure functions over plain pytrees; this page tells it fro
 """
 
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from absl import flags
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -38,6 +40,7 @@ from p10k_jax.data.splits import Split, open_split
 from p10k_jax.evaluation.metrics import metrics
 from p10k_jax.facts import FILE as FACTS
 from p10k_jax.facts import facts, read_facts, write_facts
+from p10k_jax.files import write_json
 from p10k_jax.hardware import peak_flops
 from p10k_jax.models.cost import count_parameters, training_flops
 from p10k_jax.models.registry import resolve as known_model
@@ -49,11 +52,16 @@ from p10k_jax.reporting.run_page import keep_run_page
 from p10k_jax.reporting.trackers import check_trackers, open_trackers
 from p10k_jax.reporting.training_views import views_picture
 from p10k_jax.reporting.writers import MetricWriter
-from p10k_jax.training.checkpoint import Best, Checkpoints, has_checkpoint
+from p10k_jax.stopping import LostFiles, Stop, Stopped, exit_codes
+from p10k_jax.training.checkpoint import Checkpoints, has_checkpoint, restore_latest
+from p10k_jax.training.divergence import Diverged, DivergenceWatch
 from p10k_jax.training.duration import run_steps, to_steps
 from p10k_jax.training.mesh import batch_sharding, make_mesh
+from p10k_jax.training.saving import Saves
 from p10k_jax.training.state import State, evaluation_weights
 from p10k_jax.weights.fit import same_part
+
+DIVERGED = "diverged.json"
 
 _LEAST_ROWS = 20  # of metrics a run
 
@@ -192,41 +200,95 @@ def plan(config: ConfigDict, workdir: Path) -> Run:
     )
 
 
-def train(run: Run, console: Console) -> State:
-    """Trains from the last complete checkpoint, or from the start, to the end; returns the final state."""
-    config, workdir = run.config, run.workdir
-    writes = jax.process_index() == 0
-    if writes:
-        write_workdir(workdir, as_plain(config), run.given)
-        if not (workdir / FACTS).exists():
-            write_facts(workdir, run.facts() | {"total_steps": run.total_steps})
-            write_classes(workdir, run.classes())
-    checkpoints = Checkpoints(workdir / "checkpoints", metric="top1")
-    resumed_at = max(checkpoints.steps(), default=0)
-    state = checkpoints.restore(resumed_at, run.program.state) if resumed_at else run.init()
-    best = checkpoints.best()
-    console.say(run.summary + (f"; goes on after step {resumed_at:,}" if resumed_at else ""))
+def train(run: Run, console: Console, stop: Stop | None = None) -> State:
+    """Trains from the last complete checkpoint, or from the start, to the end; returns the final state.
 
-    report = DecodeReport()
-    make_batches = functools.partial(pixels.training_batches, config, run.split, run.decoded, run.mesh, order=run.order)
-    batches = make_batches(steps=range(resumed_at, run.total_steps), report=report)
-    resident = (place(run.decoded, batch_sharding(run.mesh)),) if config.data.residency == "device" else ()
-    writer = None
+    Args:
+        run: Of `plan`.
+        console: For what a person sees.
+        stop: Whether to end before; default: never.
+
+    Raises:
+        Stopped: as `stop` said; the run is saved.
+        Diverged: the loss, a gradient or the state is not finite, or the loss explodes; the checkpoints are of before
+            that, and `diverged.json` tells where.
+        LostFiles: it came to its end, but not all that it should have left could be written.
+        UnreadableCheckpoint: it cannot go on, for no checkpoint can be read.
+    """
+    config, workdir, stop = run.config, run.workdir, stop or Stop()
+    folder, writes = workdir / "checkpoints", jax.process_index() == 0
     if writes:
-        settings = {"project": config.log.project, "resumed_at": resumed_at, "say": console.say}
-        trackers = open_trackers(config.log.trackers, workdir, **settings)
-        writer = MetricWriter(workdir, resumed_at=resumed_at, trackers=trackers)
-        writer.settings(flat(as_plain(config)), read_facts(workdir))
-    peak = peak_flops(run.mesh.devices.flat)
-    pace = Pace(config.batch_size, peak_flops=peak)
-    meter = Meter(
-        console,
-        writer,
-        pace=pace,
-        resumed_at=resumed_at,
-        total_steps=run.total_steps,
-        log_due=functools.partial(run.due, "log"),
-    )
+        _write_what_is_known(run)
+    restored, resumed_at = restore_latest(folder, run.program.state, metric="top1", say=console.say)
+    start = restored if resumed_at else stop.during(run.init)
+    limit = config.checkpoint.time_limit
+    open_checkpoints = functools.partial(Checkpoints, folder, metric="top1", time_limit=limit)
+    saves = Saves(open_checkpoints, time_limit=limit, say=console.say)
+    console.say(run.summary + (f"; goes on after step {resumed_at:,}" if resumed_at else ""))
+    writer = _open_writer(run, resumed_at, console) if writes else None
+    meter = _make_meter(run, resumed_at, console, writer)
+    report, step, state = DecodeReport(), resumed_at, start
+
+    def evaluate_and_save() -> None:
+        meter.flush()
+        console.live(f"evaluating {config.eval.split} ...")
+        validate = functools.partial(run.validate, *evaluation_weights(state), progress=lambda *_: stop.check())
+        table, _ = stop.during(validate)
+        figures = metrics(table)
+        saves.save(state, step=step, metrics=figures)
+        meter.validated(step, config.eval.split, figures, saves.best.value)
+        if writer:
+            keep_run_page(workdir, console.say)
+
+    try:
+        with stop.deferred():
+            if resumed_at and run.validate and run.due("eval", step) and not saves.evaluated(step):
+                evaluate_and_save()  # the run was told to end in the middle of it
+            for step, state in _steps(run, start, resumed_at, report, meter, writer, stop):
+                if run.validate and run.due("eval", step):
+                    evaluate_and_save()
+                elif run.due("checkpoint", step):
+                    meter.flush()
+                    saves.save(state, step=step)
+                if stop.asked():
+                    meter.flush()
+                    raise stop.stopped()
+            meter.flush()
+    except Stopped:
+        if step > saves.newest:
+            console.say(f"told to end: saving step {step:,}")
+            saves.save(state, step=step)
+        _close(run, saves, writer, console)
+        raise
+    except FloatingPointError as error:
+        _close(run, saves, writer, console)
+        raise _diverged(run, step, error, saves.saved) from error
+
+    _close(run, saves, writer, console)
+    if report.counts.any():
+        console.say(str(report))
+    if best := saves.best:
+        console.say(f"{config.eval.split} top-1 {best.value:.4f} at step {best.step:,} of {run.total_steps:,}")
+    folders = "".join(f", {name}/" for name in config.log.trackers if (workdir / name).is_dir())
+    console.say(f"Everything lies in {workdir}: config.json, checkpoints/, metrics.jsonl{folders}, report.html")
+    _complain_of_losses(saves, writer)
+    return state
+
+
+def _steps(
+    run: Run,
+    state: State,
+    resumed_at: int,
+    report: DecodeReport,
+    meter: Meter,
+    writer: MetricWriter | None,
+    stop: Stop,
+) -> Iterator[tuple[int, State]]:
+    """Trains; yields after each step its number and the state, which the next step takes."""
+    source = (run.config, run.split, run.decoded, run.mesh)
+    make_batches = functools.partial(pixels.training_batches, *source, order=run.order)
+    batches = make_batches(steps=range(resumed_at, run.total_steps), report=report)
+    resident = (place(run.decoded, batch_sharding(run.mesh)),) if run.config.data.residency == "device" else ()
     phases = iter(run.program.phases)
     until = 0
     for step, batch in enumerate(meter.timed(batches), start=resumed_at + 1):
@@ -235,11 +297,10 @@ def train(run: Run, console: Console) -> State:
             until = phase.until
             if step <= until:
                 meter.flush()
-                console.live("compiling the training step ...")
-                train_step = phase.lowered.compile()
-                pace.work(run.flops(phase.image_size) if peak else None)
+                meter.compiling(phase.image_size)
+                train_step = stop.during(phase.lowered.compile)
                 if writer and writer.shows_pictures:
-                    look = {"views": phase.views, "statistics": setup.normalisation(config)}
+                    look = {"views": phase.views, "statistics": setup.normalisation(run.config)}
                     shown = batch
                     if resident:
                         [shown] = make_batches(steps=range(step - 1, step), report=DecodeReport(), with_images=True)
@@ -248,43 +309,82 @@ def train(run: Run, console: Console) -> State:
         with jax.transfer_guard("disallow"):
             state, step_metrics = train_step(state, batch.device, *resident)
         meter.step(step, step_metrics)  # reports the step before, while the device works on this one
+        yield step, state
 
-        if run.validate and run.due("eval", step):
-            meter.flush()
-            table, _ = run.validate(*evaluation_weights(state))
-            figures = metrics(table)
-            best = max(filter(None, [best, Best(figures["top1"], step)]))
-            meter.validated(step, config.eval.split, figures, best.value)
-            if writer:
-                keep_run_page(workdir, console.say)
-            checkpoints.save(state, step=step, metrics=figures)
-        elif run.due("checkpoint", step):
-            meter.flush()
-            checkpoints.save(state, step=step)
 
-    meter.flush()
-    checkpoints.close()
+def _write_what_is_known(run: Run) -> None:
+    write_workdir(run.workdir, as_plain(run.config), run.given)
+    (run.workdir / DIVERGED).unlink(missing_ok=True)
+    if not (run.workdir / FACTS).exists():
+        write_facts(run.workdir, run.facts() | {"total_steps": run.total_steps})
+        write_classes(run.workdir, run.classes())
+
+
+def _open_writer(run: Run, resumed_at: int, console: Console) -> MetricWriter:
+    settings = {"project": run.config.log.project, "resumed_at": resumed_at, "say": console.say}
+    trackers = open_trackers(run.config.log.trackers, run.workdir, **settings)
+    writer = MetricWriter(run.workdir, resumed_at=resumed_at, trackers=trackers, say=console.say)
+    writer.settings(flat(as_plain(run.config)), read_facts(run.workdir))
+    return writer
+
+
+def _make_meter(run: Run, resumed_at: int, console: Console, writer: MetricWriter | None) -> Meter:
+    peak = peak_flops(run.mesh.devices.flat)
+    return Meter(
+        console,
+        writer,
+        pace=Pace(run.config.batch_size, peak_flops=peak),
+        flops=run.flops if peak else lambda image_size: None,
+        resumed_at=resumed_at,
+        total_steps=run.total_steps,
+        log_due=functools.partial(run.due, "log"),
+        watch=DivergenceWatch(skips=recipe.skips_not_finite(run.config)),
+    )
+
+
+def _close(run: Run, saves: Saves, writer: MetricWriter | None, console: Console) -> None:
+    saves.finish()
     if writer:
         writer.close()
-        keep_run_page(workdir, console.say)
-    if report.counts.any():
-        console.say(str(report))
-    if best:
-        console.say(f"{config.eval.split} top-1 {best.value:.4f} at step {best.step:,} of {run.total_steps:,}")
-    folders = "".join(f", {name}/" for name in config.log.trackers if (workdir / name).is_dir())
-    console.say(f"Everything lies in {workdir}: config.json, checkpoints/, metrics.jsonl{folders}, report.html")
-    return state
+        keep_run_page(run.workdir, console.say)
+
+
+def _diverged(run: Run, step: int, error: FloatingPointError, last_checkpoint: int) -> Diverged:
+    """The complaint about a run that diverged; where is also written into the workdir."""
+    found = error if isinstance(error, Diverged) else Diverged(step, str(error), {})
+    size = run.config.batch_size
+    indices, real = run.order((found.step - 1) * size + np.arange(size))
+    figures = {key: value if math.isfinite(value) else str(value) for key, value in found.figures.items()}
+    where = {"step": found.step, "reason": found.reason, "metrics": figures, "last_checkpoint": last_checkpoint}
+    if jax.process_index() == 0:
+        names = [run.split.read(int(index)).name for index in indices[real]]
+        write_json(run.workdir / DIVERGED, where | {"images": names})
+    return Diverged(
+        found.step,
+        f"{found.reason}. The last checkpoint is of step {last_checkpoint:,}, which was in order; "
+        f"{run.workdir / DIVERGED} names the images of the step. The same command comes to the same end: lower "
+        "optimizer.learning_rate in another workdir, or leave such steps out with --config.not_finite=skip.",
+        found.figures,
+    )
+
+
+def _complain_of_losses(saves: Saves, writer: MetricWriter | None) -> None:
+    """Raises LostFiles where there is something to complain of."""
+    lost = [f"the checkpoints of steps {saves.lost}"] if saves.lost else []
+    lost += ["rows of metrics.jsonl"] if writer and writer.lost else []
+    if lost:
+        raise LostFiles(f"{' and '.join(lost)} could not be written; the last checkpoint is of step {saves.saved:,}")
 
 
 def main() -> None:
     """Reads the flags and trains."""
-    given = flags.FLAGS
-    with hosts.joined(given.multihost, peer_seconds=given.peer_seconds):
+    given, stop = flags.FLAGS, Stop()
+    with hosts.joined(given.multihost, peer_seconds=given.peer_seconds), exit_codes(), stop.listening():
         keep_compiled()
         with clear_errors():
             run = plan(config_of_flags(), setup.local_folder(given.workdir, setting="workdir"))
         hosts.wait_for_all()  # a process that is still looking at the workdir must find it as it was
-        train(run, Console())
+        train(run, Console(), stop)
 
 
 def define_flags() -> None:

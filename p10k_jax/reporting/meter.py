@@ -1,5 +1,6 @@
 """Watches a training loop: fetches metrics one step late, measures its pace, keeps the live line."""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
@@ -22,7 +23,9 @@ class Meter:
         writer: For the rows; None on processes that do not write.
         pace: Of the run, nothing measured yet.
         resumed_at, total_steps: Where the run starts and ends.
+        flops: Of a training step on one image of a side in pixels; None where the peak is unknown.
         log_due: Whether a step's metrics are written as a row.
+        watch: Sees the metrics of every step, and may raise.
     """
 
     def __init__(
@@ -34,8 +37,11 @@ class Meter:
         resumed_at: int,
         total_steps: int,
         log_due: Callable[[int], bool],
+        flops: Callable[[int], float | None] = lambda image_size: None,
+        watch: Callable[[int, Mapping[str, float]], None] = lambda step, metrics: None,
     ):
-        self._console, self._writer, self._log_due = console, writer, log_due
+        self._console, self._writer, self._log_due, self._watch = console, writer, log_due, watch
+        self._flops = flops
         self._pace, self._first_step, self._total_steps = pace, resumed_at + 1, total_steps
         self._late: tuple[int, Mapping[str, jax.Array]] | None = None
         self._started = time.monotonic()
@@ -72,9 +78,11 @@ class Meter:
         if self._writer and self._log_due(step):
             memory = peak_memory()
             figures = values | self._speed | ({} if memory is None else {"peak_memory_bytes": memory})
-            self._writer.write(step, {f"train/{key}": value for key, value in figures.items()})
+            # JSON has no word for what is not finite.
+            self._writer.write(step, {f"train/{key}": value for key, value in figures.items() if math.isfinite(value)})
             self.begin_window()
         self._show(step, values["loss"])
+        self._watch(step, values)
 
     def validated(self, step: int, split: str, figures: Mapping[str, float], best: float) -> None:
         """Takes a validation's figures and the best top-1 so far; the time it took counts in no window."""
@@ -82,6 +90,11 @@ class Meter:
         if self._writer:
             self._writer.write(step, {f"{split}/{key}": value for key, value in figures.items()})
         self.begin_window()
+
+    def compiling(self, image_size: int) -> None:
+        """Says that a step for images of that side is compiled, and counts its FLOPs from now on."""
+        self._console.live("compiling the training step ...")
+        self._pace.work(self._flops(image_size))
 
     def begin_window(self) -> None:
         """Measures speed and wait from now on: what was done since the last step is no training."""

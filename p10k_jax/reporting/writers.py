@@ -1,9 +1,10 @@
 """Where figures of a run go: one JSON object a line, always, and the trackers."""
 
+import contextlib
 import json
 import statistics
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,18 @@ class MetricWriter:
         resumed_at: Step that the run starts from. What an earlier process wrote for later steps is dropped, for those
             steps are run again: every step stands in the file once.
         trackers: Opened; closed with the file.
+        say: Is told when rows cannot be written; `lost` then says whether they still are not.
     """
 
-    def __init__(self, workdir: Path, *, resumed_at: int, trackers: Sequence[Tracker] = ()):
-        self._trackers = tuple(trackers)
+    def __init__(
+        self,
+        workdir: Path,
+        *,
+        resumed_at: int,
+        trackers: Sequence[Tracker] = (),
+        say: Callable[[str], None] = lambda text: None,
+    ):
+        self._trackers, self._say, self.lost = tuple(trackers), say, False
         self._path = Path(workdir) / "metrics.jsonl"
         rows = [row for row in read_metrics(self._path) if row["step"] <= resumed_at]
         write_text(self._path, "".join(json.dumps(row) + "\n" for row in rows))
@@ -37,8 +46,7 @@ class MetricWriter:
         processes that went on with it, and the figures."""
         seconds = self._before + time.monotonic() - self._started
         row = {"step": step, "time": round(time.time(), 3), "seconds": round(seconds, 3)} | dict(figures)
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
+        self._write(json.dumps(row) + "\n")
         for tracker in self._trackers:
             tracker.figures(step, dict(figures))
 
@@ -59,9 +67,22 @@ class MetricWriter:
 
     def close(self) -> None:
         """Flushes and closes all."""
-        self._file.close()
+        self._write("")
+        with contextlib.suppress(OSError):  # it flushes again
+            self._file.close()
         for tracker in self._trackers:
             tracker.close()
+
+    def _write(self, text: str) -> None:
+        """A full disk does not end a run. What could not be written stays in the file's buffer and is tried again."""
+        try:
+            self._file.write(text)
+            self._file.flush()
+            self.lost = False
+        except OSError as error:
+            if not self.lost:
+                self._say(f"ROWS OF {self._path} ARE NOT WRITTEN: {error}. Training goes on.")
+            self.lost = True
 
 
 def read_metrics(path: Path) -> list[dict]:

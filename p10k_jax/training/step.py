@@ -49,6 +49,7 @@ def make_train_step(
     mixing: Mixing | None = None,
     accumulate: int = 1,
     frozen: Tree | None = None,
+    skip_not_finite: bool = False,
 ) -> Callable[[State, dict[str, Array]], tuple[State, Metrics]]:
     """The step `(state, batch) -> (state, metrics)`.
 
@@ -66,10 +67,12 @@ def make_train_step(
         accumulate: Parts that the batch is taken in, one after the other, to need less memory; must divide it. The
             gradient is that of the whole batch, but BatchNorm sees parts.
         frozen: For every parameter whether it is frozen; no gradient is computed for those.
+        skip_not_finite: A step whose loss or gradient is not finite changes nothing but the number of the step.
 
     Returns:
         A function; its metrics are `loss` (mean over the batch), `accuracy` (top-1 on the augmented batch, for mixed
-        images that of their own label), `gradient_norm` (before clipping) and `learning_rate`.
+        images that of their own label), `gradient_norm` (before clipping) and `learning_rate`; with `skip_not_finite`
+        also `skipped`, 1.0 or 0.0.
 
     Raises:
         ValueError: a setting out of range.
@@ -109,7 +112,13 @@ def make_train_step(
         }
         new = {"params": params, "batch_stats": batch_stats}
         ema = average(state["ema"], new, state["step"], ema_decay) if ema_decay else {}
-        return state | new | {"step": state["step"] + 1, "opt_state": opt_state, "ema": ema}, metrics
+        new |= {"opt_state": opt_state, "ema": ema}
+        if skip_not_finite:
+            good = jnp.isfinite(loss) & jnp.isfinite(metrics["gradient_norm"])
+            old = {key: state[key] for key in new}
+            new = jax.tree.map(lambda after, before: jnp.where(good, after, before), new, old)
+            metrics["skipped"] = 1.0 - good.astype(jnp.float32)
+        return state | new | {"step": state["step"] + 1}, metrics
 
     return train_step
 

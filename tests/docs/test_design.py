@@ -17,7 +17,7 @@ FLOORS = (
     {"weights"},
     {"data"},
     {"training", "evaluation"},
-    {"config", "facts", "hardware", "hosts", "compilation_cache"},
+    {"config", "facts", "hardware", "hosts", "stopping", "compilation_cache"},
     {"ablation", "reporting"},
     {*SHARED, "planning", "benchmarking"},
     set(PROGRAMS),
@@ -63,4 +63,14 @@ def test_every_room_and_program_is_in_the_picture():
     for name in (*PROGRAMS, *SHARED):
         assert re.search(rf"\b{name}\b", picture), name
     files = {path.stem for path in (ROOT / "p10k_jax").glob("*.py")} - {"__init__"}
-    assert files == {*PROGRAMS, *SHARED, "config", "facts", "files", "hardware", "hosts", "compilation_cache"}
+    assert files == {
+        *PROGRAMS,
+        *SHARED,
+        "config",
+        "facts",
+        "files",
+        "hardware",
+        "hosts",
+        "stopping",
+        "compilation_cache",
+    }

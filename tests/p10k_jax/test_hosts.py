@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from p10k_jax.hosts import PEER_LOST, Place, parse_place
+from p10k_jax.hosts import Place, parse_place
 from p10k_jax.reporting.writers import read_metrics
+from p10k_jax.stopping import TRY_AGAIN
 from p10k_jax.training.checkpoint import Checkpoints
 from tests.runs import flags, start
 
@@ -111,7 +112,7 @@ def test_each_process_reads_its_share_of_the_same_batches(tiny_data, tmp_path, c
 def test_a_process_whose_peer_does_not_come_says_so(tiny_data, tmp_path, index):
     arguments = [*flags(tiny_data, tmp_path / "workdir"), "--peer_seconds=3"]
     [(code, output)] = ends(start_all("train", 2, arguments, only=index), timeout=60)
-    assert code == PEER_LOST, output
+    assert code == TRY_AGAIN, output
     assert f"process {index} of 2 at localhost:" in output
     assert "waited 3 s (--peer_seconds) for the others, in vain" in output
     assert not (tmp_path / "workdir").exists()
@@ -127,7 +128,7 @@ def test_when_a_process_is_killed_the_others_leave_and_all_go_on_together(finish
     (code, output), _ = ends(processes, timeout=60)
     # Whether the collective or JAX's own watch finds out first is chance; the watch ends the process with a signal.
     said = {
-        PEER_LOST: "lost another process of 2. Start the same command again in all of them",
+        TRY_AGAIN: "lost another process of 2. Start the same command again in all of them",
         -signal.SIGABRT: "another task died",
     }
     assert said[code] in output

@@ -55,9 +55,12 @@ def test_a_live_line_fits_the_terminal():
         console.live("a" * 100)
         console.live("b")
         console.say("c" * 100)
-        said = os.read(ours, 1000).decode()
+        expected = "a" * 39 + "\r" + " " * 39 + "\rb\r \r" + "c" * 100 + "\r\n"
+        said = ""
+        while len(said) < len(expected):  # a terminal may hand it over in parts
+            said += os.read(ours, 1000).decode()
     os.close(ours)
-    assert said == "a" * 39 + "\r" + " " * 39 + "\rb\r \r" + "c" * 100 + "\r\n"
+    assert said == expected
 
 
 def test_training_line():

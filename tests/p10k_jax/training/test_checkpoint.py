@@ -26,9 +26,9 @@ def save_all(folder, accuracies):
     return Checkpoints(folder, metric="top1", read_only=True)
 
 
-def test_keeps_last_and_best(tmp_path):
+def test_keeps_the_last_two_and_the_best(tmp_path):
     checkpoints = save_all(tmp_path, {1: None, 2: 0.5, 3: 0.7, 4: None, 5: 0.6, 6: None})
-    assert checkpoints.steps() == [3, 6]
+    assert checkpoints.steps() == [3, 5, 6]
     assert checkpoints.best() == Best(0.7, 3)
     assert (checkpoints.resolve("best"), checkpoints.resolve("last"), checkpoints.resolve("3")) == (3, 6, 3)
     state = checkpoints.restore(3, abstract(make_mesh()))
@@ -36,9 +36,9 @@ def test_keeps_last_and_best(tmp_path):
 
 
 def test_of_equals_the_latest_is_the_best(tmp_path):
-    checkpoints = save_all(tmp_path, {1: 0.5, 2: 0.5, 3: 0.4})
+    checkpoints = save_all(tmp_path, {1: 0.5, 2: 0.5, 3: 0.4, 4: 0.3})
     assert checkpoints.best() == Best(0.5, 2)
-    assert checkpoints.steps() == [2, 3]
+    assert checkpoints.steps() == [2, 3, 4]
 
 
 def test_restores_on_another_mesh_and_in_part(tmp_path):

@@ -229,3 +229,39 @@ def test_bad_settings():
         train("vit-Ti/8", make_mesh(), ema_decay=1.0)
     with pytest.raises(ValueError, match=r"optimizer\.accumulate=0"):
         train("vit-Ti/8", make_mesh(), accumulate=0)
+
+
+def test_a_step_that_is_not_finite_changes_nothing_when_told_to():
+    model = create("resnet-18", num_classes=4, image_size=32, head=HeadSettings(), blocks=(1, 1, 1, 1))
+    schedule = make_schedule("constant", peak=0.01, warmup_steps=0, total_steps=20)
+    params, _ = jax.eval_shape(model.init, jax.random.key(0))
+    optimizer, _ = make_optimizer("sgd", schedule, params, weight_decay=0.05, clip_norm=1.0)
+    plain = make_objective(make_loss("softmax", num_classes=4))
+
+    def objective(outputs, labels, groups):
+        return jnp.where(labels == 9, jnp.nan, 1.0) * plain(outputs, labels % 4, groups)
+
+    step = make_train_step(
+        model,
+        optimizer,
+        objective=objective,
+        views=training_views(image_size=32, scale=(0.5, 1.0), ratio=(0.75, 1.33), flip=0.5, statistics=Normalisation()),
+        schedule=schedule,
+        ema_decay=0.9,
+        skip_not_finite=True,
+    )
+    step = jax.jit(step)
+    sharding = replicated(make_mesh(1, devices=jax.devices()[:1]))
+    settings = {"batch_size": 8, "canvas_size": 36, "loading": Loading(2), "order": TrainingOrder(0, 48)}
+    batches = global_batches(SPLIT, sharding=sharding, steps=range(2), report=DecodeReport(), **settings)
+    first, second = (batch.device for batch in batches)
+    broken = first | {"label": jnp.full_like(first["label"], 9)}
+
+    state, metrics = step(initial_state({}, model=model, optimizer=optimizer, seed=0, ema=True), first)
+    assert (metrics["skipped"], math.isfinite(metrics["loss"])) == (0.0, True)
+    after, metrics = step(state, broken)
+    assert metrics["skipped"] == 1.0
+    assert not math.isfinite(metrics["loss"])
+    jax.tree.map(np.testing.assert_array_equal, after, state | {"step": state["step"] + 1})
+    _, metrics = step(after, second)
+    assert (metrics["skipped"], math.isfinite(metrics["loss"])) == (0.0, True)
