@@ -13,6 +13,7 @@ import threading
 import weakref
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -22,6 +23,9 @@ MAX_MEMBER_BYTES = 256 << 20
 MAX_TOTAL_BYTES = 1 << 40
 MAX_RATIO = 200  # unpacked over packed size, for members above 1 MiB; deflate itself cannot exceed 1032
 _RATIO_FROM_BYTES = 1 << 20
+
+_MAX_PATH_CHARACTERS = 1024
+_ADVICE = "The archive is damaged or made to fill the machine: do not use it, get it from its publisher."
 
 _LOCAL_HEADER_BYTES = 30
 _MEMBER = np.dtype([("offset", "i8"), ("packed", "i8"), ("size", "i8"), ("crc", "u4"), ("deflated", "?")])
@@ -61,11 +65,17 @@ class FolderSource:
         return str(Path(self.root) / self.paths[row])
 
     def read(self, row: int) -> bytes:
-        """Bytes of one file. Raises DamagedMemberError."""
+        """Bytes of one file. Raises DamagedMemberError; also for one of more than MAX_MEMBER_BYTES."""
         try:
-            return (Path(self.root) / self.paths[row]).read_bytes()
+            with (Path(self.root) / self.paths[row]).open("rb") as file:
+                data = file.read(MAX_MEMBER_BYTES + 1)  # one byte more than it may have: it can have grown since
         except OSError as error:
             raise DamagedMemberError(f"{self.describe(row)} cannot be read: {error}") from error
+        if len(data) > MAX_MEMBER_BYTES:
+            raise DamagedMemberError(
+                f"{self.describe(row)} has more than {MAX_MEMBER_BYTES:,} bytes, the limit for one file."
+            )
+        return data
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -116,7 +126,7 @@ class ZipSource:
         with _OPENING:
             descriptor = self._descriptor
         header = _read_exactly(descriptor, _LOCAL_HEADER_BYTES, offset)
-        if header[:4] != b"PK\x03\x04":
+        if len(header) < _LOCAL_HEADER_BYTES or header[:4] != b"PK\x03\x04":
             raise self._damaged(row, "no member starts where the directory says")
         name_bytes, extra_bytes = struct.unpack("<HH", header[26:30])
         data = _read_exactly(descriptor, packed, offset + _LOCAL_HEADER_BYTES + name_bytes + extra_bytes)
@@ -162,9 +172,7 @@ def _read_exactly(descriptor: int, count: int, offset: int) -> bytes:
 def open_folder(root: str | os.PathLike) -> FolderSource:
     """Lists a folder (not its pictures' content): about a second for 200,000 files on a local disk."""
     root = str(root)
-    found: list[tuple[str, int]] = []
-    _walk(root, "", found, frozenset())
-    found.sort()
+    found = sorted(_walk(root))
     return FolderSource(
         root=root,
         paths=tuple(path for path, _ in found),
@@ -172,19 +180,23 @@ def open_folder(root: str | os.PathLike) -> FolderSource:
     )
 
 
-def _walk(root: str, inside: str, found: list[tuple[str, int]], above: frozenset[str]) -> None:
-    here = os.path.realpath(Path(root) / inside)
-    if here in above:  # a link to a folder that holds it
-        return
-    with os.scandir(here) as entries:
-        for entry in entries:
-            path = f"{inside}/{entry.name}" if inside else entry.name
-            if is_clutter(path):
-                continue
-            if entry.is_dir():
-                _walk(root, path, found, above | {here})
-            elif entry.is_file():
-                found.append((path, entry.stat().st_size))
+def _walk(root: str) -> Iterator[tuple[str, int]]:
+    """Paths and sizes of the files below a folder; a list of what waits, for folders may lie deeper than calls may."""
+    waiting: list[tuple[str, frozenset[str]]] = [("", frozenset())]
+    while waiting:
+        inside, above = waiting.pop()
+        here = os.path.realpath(Path(root) / inside)
+        if here in above:  # a link to a folder that holds it
+            continue
+        with os.scandir(here) as entries:
+            for entry in entries:
+                path = f"{inside}/{entry.name}" if inside else entry.name
+                if is_clutter(path) or (entry.is_symlink() and not Path(entry.path).exists()):  # or leads round
+                    continue
+                if entry.is_dir():
+                    waiting.append((path, above | {here}))
+                elif entry.is_file():
+                    yield path, entry.stat().st_size
 
 
 def open_zip(archive: str | os.PathLike) -> ZipSource:
@@ -197,15 +209,18 @@ def open_zip(archive: str | os.PathLike) -> ZipSource:
     archive = str(archive)
     try:
         with zipfile.ZipFile(archive) as opened:
-            infos = [info for info in opened.infolist() if not info.is_dir()]
-    except (zipfile.BadZipFile, NotImplementedError) as error:
+            infos = [info for info in opened.infolist() if not info.filename.endswith("/")]
+    # ValueError: a name that is not the UTF-8 that it says it is; the others: a directory of nonsense.
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, struct.error) as error:
         raise RawLayoutError(
             f"{archive} ({Path(archive).stat().st_size:,} bytes) is not a whole zip archive: {error}. The download was "
             "probably cut short (the directory of a zip is at its end): download the file again."
         ) from error
+    archive_bytes = Path(archive).stat().st_size
     members, paths = np.zeros(len(infos), _MEMBER), []
     for row, info in enumerate(infos):
         paths.append(_checked_path(archive, info))
+        _check_member(archive, archive_bytes, info)
         members[row] = (
             info.header_offset,
             info.compress_size,
@@ -213,7 +228,7 @@ def open_zip(archive: str | os.PathLike) -> ZipSource:
             info.CRC,
             info.compress_type == zipfile.ZIP_DEFLATED,
         )
-    _check_sizes(archive, paths, members)
+    _check_sizes(archive, archive_bytes, paths, members)
     if len(set(paths)) < len(paths):
         seen: set[str] = set()
         double = next(path for path in paths if path in seen or seen.add(path))
@@ -224,6 +239,11 @@ def open_zip(archive: str | os.PathLike) -> ZipSource:
 
 def _checked_path(archive: str, info: zipfile.ZipInfo) -> str:
     """The member's path with '/' between folders, or RawLayoutError where it must not be read."""
+    if len(info.filename) > _MAX_PATH_CHARACTERS:
+        raise RawLayoutError(
+            f"{archive}: a member's name has {len(info.filename):,} characters; the limit is {_MAX_PATH_CHARACTERS:,}. "
+            f"{_ADVICE}"
+        )
     name = info.filename.replace("\\", "/")
     parts = PurePosixPath(name).parts
     if name.startswith("/") or ".." in parts or (parts and parts[0].endswith(":")):
@@ -245,30 +265,41 @@ def _checked_path(archive: str, info: zipfile.ZipInfo) -> str:
     return str(PurePosixPath(name))
 
 
-def _check_sizes(archive: str, paths: list[str], members: np.ndarray) -> None:
-    if not len(members):
-        return
-    archive_bytes = Path(archive).stat().st_size
-    advice = "The archive is damaged or made to fill the machine: do not use it, get it from its publisher."
-    sizes, packed = members["size"], members["packed"]
-    for row in np.flatnonzero(sizes > MAX_MEMBER_BYTES)[:1]:
+def _check_member(archive: str, archive_bytes: int, info: zipfile.ZipInfo) -> None:
+    """Raises RawLayoutError for sizes that no member of this archive can have, before NumPy's integers run over."""
+    begin, packed, size = info.header_offset, info.compress_size, info.file_size
+    if size > MAX_MEMBER_BYTES:
         raise RawLayoutError(
-            f"{archive}: member {paths[row]!r} unpacks to {sizes[row]:,} bytes; the limit for one picture is "
-            f"{MAX_MEMBER_BYTES:,}. {advice}"
+            f"{archive}: member {info.filename!r} unpacks to {size:,} bytes; the limit for one picture is "
+            f"{MAX_MEMBER_BYTES:,}. {_ADVICE}"
         )
+    if begin < 0 or begin + packed > archive_bytes:
+        raise RawLayoutError(
+            f"{archive} has {archive_bytes:,} bytes, but its directory lists members that overlap or lie behind its "
+            f"end, first {info.filename!r}. {_ADVICE}"
+        )
+    if packed > 2 * MAX_MEMBER_BYTES or (info.compress_type == zipfile.ZIP_STORED and packed != size):
+        raise RawLayoutError(
+            f"{archive}: member {info.filename!r} has {packed:,} bytes, which unpack to {size:,}; that cannot be. "
+            f"{_ADVICE}"
+        )
+
+
+def _check_sizes(archive: str, archive_bytes: int, paths: list[str], members: np.ndarray) -> None:
+    sizes, packed = members["size"], members["packed"]
     for row in np.flatnonzero((sizes > _RATIO_FROM_BYTES) & (sizes > MAX_RATIO * packed))[:1]:
         raise RawLayoutError(
             f"{archive}: member {paths[row]!r} unpacks from {packed[row]:,} to {sizes[row]:,} bytes, more than "
-            f"{MAX_RATIO} times; pictures hardly pack at all. {advice}"
+            f"{MAX_RATIO} times; pictures hardly pack at all. {_ADVICE}"
         )
     if int(sizes.sum()) > MAX_TOTAL_BYTES:
         raise RawLayoutError(
-            f"{archive} unpacks to {int(sizes.sum()):,} bytes; the limit is {MAX_TOTAL_BYTES:,}. {advice}"
+            f"{archive} unpacks to {int(sizes.sum()):,} bytes; the limit is {MAX_TOTAL_BYTES:,}. {_ADVICE}"
         )
-    if int(packed.sum()) > archive_bytes or int((members["offset"] + packed).max()) > archive_bytes:
+    if int(packed.sum()) > archive_bytes:
         raise RawLayoutError(
             f"{archive} has {archive_bytes:,} bytes, but its directory lists members that overlap or lie behind its "
-            f"end. {advice}"
+            f"end. {_ADVICE}"
         )
 
 

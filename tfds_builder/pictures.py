@@ -16,6 +16,8 @@ from PIL import Image
 # Just below Pillow's own warning limit (89.5 million), so that Pillow never warns about a picture that we accept.
 MAX_PIXELS = 89_000_000
 
+MAX_JPEG_SIDE = 65_500  # of libjpeg; the format's own bound is 65,535
+
 # The rungs of the decode ladder, from the fastest and strictest to the most forgiving.
 RUNGS = ("simplejpeg", "opencv", "pillow", "pillow-truncated")
 
@@ -145,7 +147,14 @@ def encode_jpeg(image: np.ndarray, quality: int = 95) -> bytes:
 
     Flavours of one product often differ in small coloured marks. Halving the colour planes (4:2:0) of a picture that
     was just reduced would throw away colour that the larger original held at this size.
+
+    Raises:
+      UnreadablePictureError: a side of more than MAX_JPEG_SIDE pixels, as a thin strip may have.
     """
+    if max(image.shape) > MAX_JPEG_SIDE:
+        raise UnreadablePictureError(
+            f"{image.shape[1]} x {image.shape[0]} pixels: a JPEG holds at most {MAX_JPEG_SIDE:,} a side"
+        )
     return simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality=quality, colorsubsampling="444")
 
 
@@ -248,6 +257,8 @@ def _decode_opencv(data: bytes, facts: PictureFacts, min_height: int, min_width:
     # that simplejpeg refused is damaged, and OpenCV's libjpeg would complain on stderr where Pillow's is silent.
     if facts.format not in ("png", "webp", "bmp") or facts.mode == "other":
         return None
+    if facts.format == "png":
+        _check_png_chunks(data)
     flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if image is None:
@@ -255,6 +266,17 @@ def _decode_opencv(data: bytes, facts: PictureFacts, min_height: int, min_width:
     if image.shape != (facts.height, facts.width, 3):
         raise ValueError(f"imdecode gives {image.shape} for {facts.width} x {facts.height} pixels")
     return image
+
+
+def _check_png_chunks(data: bytes) -> None:
+    """Raises ValueError where a chunk claims more bytes than there are: OpenCV asks for them all, up to 4 GB."""
+    position, kind = 8, b""
+    while position < len(data) and kind != b"IEND":
+        kind = data[position + 4 : position + 8]
+        length = int.from_bytes(data[position : position + 4], "big")
+        if position + 12 + length > len(data):
+            raise ValueError(f"the PNG's chunk at byte {position} has {length} bytes and the file ends before")
+        position += 12 + length
 
 
 def _decode_pillow(data: bytes, facts: PictureFacts, min_height: int, min_width: int) -> np.ndarray:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from typing import TypeVar
 
+import numpy as np
+
 from tfds_builder import pictures
 from tfds_builder.archives import DamagedMemberError
 
@@ -69,17 +71,18 @@ def process(read: Callable[[], bytes], shorter_side: int) -> Processed:
         # size leaves the filter its full quality.
         least = 2 * shorter_side if shorter_side else 1
         image, rung = pictures.decode(raw, min_height=least, min_width=least)
+        data = _reduced(raw, facts, image, rung, shorter_side) if shorter_side else raw
     except (pictures.UnreadablePictureError, DamagedMemberError) as error:
         return Processed(data=None, odd=("unreadable",), reason=str(error))
-    data = raw
-    if shorter_side:
-        height, width = reduced_shape(facts.upright_shape, shorter_side)
-        sound = rung == "simplejpeg" and facts.mode == "rgb" and facts.orientation == 1
-        if (height, width) != facts.upright_shape:
-            data = pictures.encode_jpeg(pictures.resize(image, height, width), JPEG_QUALITY)
-        elif not sound:
-            data = pictures.encode_jpeg(image, JPEG_QUALITY)
     return Processed(data=data, digest=hashlib.sha256(data).digest(), odd=_odd_kinds(facts, rung), rung=rung)
+
+
+def _reduced(raw: bytes, facts: pictures.PictureFacts, image: np.ndarray, rung: str, shorter_side: int) -> bytes:
+    height, width = reduced_shape(facts.upright_shape, shorter_side)
+    sound = rung == "simplejpeg" and facts.mode == "rgb" and facts.orientation == 1
+    if (height, width) != facts.upright_shape:
+        return pictures.encode_jpeg(pictures.resize(image, height, width), JPEG_QUALITY)
+    return raw if sound else pictures.encode_jpeg(image, JPEG_QUALITY)
 
 
 def reduced_shape(shape: tuple[int, int], shorter_side: int) -> tuple[int, int]:

@@ -289,7 +289,13 @@ def _match(layout: layouts.Layout, split: str, rows: tables.PictureRows, root: P
             f"{rows.file}: {len(missing):,} of {len(found):,} rows have no picture in {split}: {first}. Get the whole "
             f"{split}.zip, or take the rows out of the table."
         )
-    used = {id(entry) for entry in found}
+    used: dict[int, str] = {}
+    for name, entry, line in zip(rows.name, found, rows.line, strict=True):
+        if used.setdefault(id(entry), name) != name:
+            raise RawLayoutError(
+                f"{rows.file}, row {line}: name {name!r} differs only in case from {used[id(entry)]!r}, and there is "
+                "one picture for both. Take one row out."
+            )
     extra = sorted(name for name, entry in by_name.items() if id(entry) not in used)
     if extra:
         first = ", ".join(map(repr, extra[:_FIRST]))

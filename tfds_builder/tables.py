@@ -13,8 +13,9 @@ import numpy as np
 
 from tfds_builder.archives import RawLayoutError
 
-MAX_ID = 9_999_999  # class and group ids; larger ones are product numbers, not ids
-_INTEGER = re.compile(r"[0-9]+")
+MAX_ID = 9_999_999  # class ids; larger ones are product numbers, not ids
+MAX_GROUP = 999_999  # group ids, which all have a name, also those in between
+_INTEGER = re.compile(r"0*([0-9]{1,7})")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -232,7 +233,24 @@ def read_columns(file: str, data: bytes, columns: dict[str, bool]) -> Iterator[t
     except UnicodeDecodeError as error:
         raise RawLayoutError(f"{file} is not UTF-8 text ({error}). Save it as UTF-8.") from error
     reader = csv.reader(io.StringIO(text, newline=""))
-    header = [cell.strip().lower() for cell in next(reader, [])]
+    try:
+        header = [cell.strip().lower() for cell in next(reader, [])]
+        position = _positions(file, header, columns)
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if len(cells) <= max(position.values()):
+                raise RawLayoutError(
+                    f"{file}, row {reader.line_num}: {','.join(cells)!r:.200} has {len(cells)} of {len(header)} "
+                    "columns. Complete the row; if it is the last one, the file was cut short: get it again."
+                )
+            yield reader.line_num, {c: cells[position[c]].strip() if c in position else None for c in columns}
+    except csv.Error as error:
+        raise RawLayoutError(f"{file}, row {reader.line_num}: {error}. Save it as plain CSV.") from error
+
+
+def _positions(file: str, header: list[str], columns: dict[str, bool]) -> dict[str, int]:
+    """Where the wanted columns stand. Raises RawLayoutError where one is missing or there twice."""
     for column, required in columns.items():
         if required and column not in header:
             hint = ""
@@ -241,22 +259,12 @@ def read_columns(file: str, data: bytes, columns: dict[str, bool]) -> Iterator[t
                     " This is Kaggle's list of names without answers: put test_kaggletest.csv (name,class,Usage) here."
                 )
             raise RawLayoutError(
-                f"{file} has no column {column!r}; its header is {','.join(header) or 'empty'}. Wanted: "
+                f"{file} has no column {column!r}; its header is {','.join(header)[:200] or 'empty'}. Wanted: "
                 f"{','.join(columns)}.{hint}"
             )
-    position = {column: header.index(column) for column in columns if column in header}
-    try:
-        for cells in reader:
-            if not any(cell.strip() for cell in cells):
-                continue
-            if len(cells) <= max(position.values()):
-                raise RawLayoutError(
-                    f"{file}, row {reader.line_num}: {','.join(cells)!r} has {len(cells)} of {len(header)} columns. "
-                    "Complete the row; if it is the last one, the file was cut short: get it again."
-                )
-            yield reader.line_num, {c: cells[position[c]].strip() if c in position else None for c in columns}
-    except csv.Error as error:
-        raise RawLayoutError(f"{file}, row {reader.line_num}: {error}. Save it as plain CSV.") from error
+        if header.count(column) > 1:
+            raise RawLayoutError(f"{file} has column {column!r} twice, and which one counts is not known. Drop one.")
+    return {column: header.index(column) for column in columns if column in header}
 
 
 def _check_file_name(file: str, line: int, name: str) -> None:
@@ -269,12 +277,14 @@ def _check_file_name(file: str, line: int, name: str) -> None:
 
 
 def _id(file: str, line: int, column: str, text: str) -> int:
-    if not _INTEGER.fullmatch(text) or int(text[:9]) > MAX_ID:
+    most = MAX_GROUP if column == "group" else MAX_ID
+    match = _INTEGER.fullmatch(text)
+    if match is None or int(match[1]) > most:
         raise RawLayoutError(
-            f"{file}, row {line}: {column} {text!r} is not an integer from 0 to {MAX_ID:,}. Number the {column} ids "
+            f"{file}, row {line}: {column} {text!r:.99} is not an integer from 0 to {most:,}. Number the {column} ids "
             "from 0; names belong into classes.csv."
         )
-    return int(text)
+    return int(match[1])
 
 
 def _usage(file: str, line: int, text: str) -> str:

@@ -1,6 +1,7 @@
 import pickle
 import stat
 import struct
+import subprocess
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
@@ -127,6 +128,83 @@ def test_a_member_never_unpacks_beyond_its_size(tmp_path):
     patch_directory(path, 24, struct.pack("<I", 1000))  # the directory claims 1000 bytes
     with pytest.raises(archives.DamagedMemberError, match="unpacks to 1001 bytes instead of 1000"):
         archives.open_zip(path).read(0)
+
+
+def test_names_that_are_not_what_they_say_are_named(tmp_path):
+    path = write_zip(tmp_path / "train.zip", {"é.jpg": b"abc"})
+    path.write_bytes(path.read_bytes().replace("é".encode(), b"\xff\xfe"))
+    with pytest.raises(archives.RawLayoutError, match=r"train\.zip .* is not a whole zip archive: .*utf-8"):
+        archives.open_zip(path)
+
+
+def test_a_name_of_nothing_is_passed_over(tmp_path):
+    path = write_zip(tmp_path / "train.zip", {"1.jpg": b"abc", "2.jpg": b"abc"})
+    path.write_bytes(path.read_bytes().replace(b"1.jpg", b"\0.jpg"))  # zipfile ends names at a zero byte
+    assert archives.open_zip(path).paths == ("2.jpg",)
+
+
+def test_names_without_end_are_refused(tmp_path):
+    path = write_zip(tmp_path / "train.zip", {"a/" * 30_000 + "1.jpg": b"abc"})
+    with pytest.raises(archives.RawLayoutError, match=r"name has 60,005 characters; the limit is 1,024"):
+        archives.open_zip(path)
+
+
+@pytest.mark.parametrize("field", ["size", "packed", "offset"])
+def test_numbers_beyond_64_bits_are_refused(tmp_path, field):
+    """In the extra field of zip64 stand 64 bits without a sign, for which NumPy's integers have no room."""
+    extra = struct.pack("<HH3Q", 1, 24, *((2**64 - 2) if name == field else 3 for name in ("size", "packed", "offset")))
+    central = struct.pack(
+        "<4s6H3I5H2I", b"PK\x01\x02", 45, 45, 0, 0, 0, 33, 0, *[2**32 - 1] * 2, 5, 28, 0, 0, 0, 0, 2**32 - 1
+    )
+    directory = central + b"1.jpg" + extra
+    path = tmp_path / "train.zip"
+    path.write_bytes(bytes(60) + directory + struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, 1, 1, len(directory), 60, 0))
+    with pytest.raises(archives.RawLayoutError, match=r"unpacks to 18,446,744,073,709,551,614|overlap or lie behind"):
+        archives.open_zip(path)
+
+
+def test_a_stored_member_is_no_larger_than_it_says(tmp_path):
+    path = write_zip(tmp_path / "train.zip", {"1.jpg": bytes(5000)})
+    patch_directory(path, 24, struct.pack("<I", 10))
+    with pytest.raises(archives.RawLayoutError, match=r"'1\.jpg' has 5,000 bytes, which unpack to 10; that cannot be"):
+        archives.open_zip(path)
+
+
+def test_a_member_at_the_very_end_is_damaged(tmp_path):
+    path = write_zip(tmp_path / "train.zip", {"1.jpg": b""})
+    size = path.stat().st_size
+    patch_directory(path, 42, struct.pack("<I", size))
+    path.write_bytes(path.read_bytes()[:-2] + struct.pack("<H", 10) + b"PK\x03\x04" + bytes(6))  # as its comment
+    with pytest.raises(archives.DamagedMemberError, match="no member starts where the directory says"):
+        archives.open_zip(path).read(0)
+
+
+def test_links_that_lead_nowhere_are_passed_over(tmp_path):
+    (tmp_path / "1.jpg").write_bytes(b"abc")
+    (tmp_path / "2.jpg").symlink_to("2.jpg")
+    (tmp_path / "3.jpg").symlink_to("nothing")
+    assert archives.open_folder(tmp_path).paths == ("1.jpg",)
+
+
+def test_folders_deeper_than_calls_are_listed(tmp_path):
+    deep = tmp_path / "a"
+    for _ in range(1500):
+        deep.mkdir()
+        deep = deep / "a"
+    deep.with_name("1.jpg").write_bytes(b"abc")
+    (path,) = archives.open_folder(tmp_path).paths
+    subprocess.run(["rm", "-r", tmp_path / "a"], check=True)  # shutil's calls are as deep
+    assert path.count("/") == 1500
+
+
+def test_a_file_in_a_folder_is_read_up_to_the_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "MAX_MEMBER_BYTES", 500)
+    for count in (500, 501):
+        (tmp_path / f"{count}.jpg").write_bytes(bytes(count))
+    source = archives.open_folder(tmp_path)
+    assert len(source.read(0)) == 500
+    with pytest.raises(archives.DamagedMemberError, match=r"501\.jpg has more than 500 bytes"):
+        source.read(1)
 
 
 def test_folders_are_listed_without_clutter(tmp_path):

@@ -159,6 +159,22 @@ def test_bombs_are_refused_by_their_header():
         pictures.decode(bytes(jpeg))
 
 
+def test_a_chunk_that_is_longer_than_its_file_is_not_made_room_for():
+    """OpenCV would ask for 4 GB, fill them with zeros, and then say that the file is torn."""
+    png = encode(picture(9), "PNG")
+    start = png.index(b"IDAT") - 4
+    data = png[:start] + b"\xff\0\0\x1d" + png[start + 4 :]
+    image, rung = pictures.decode(data)
+    assert rung == "pillow"
+    np.testing.assert_array_equal(image, picture(9))
+    assert pictures.decode(png + b"what stands behind the end")[1] == "opencv"
+
+
+def test_an_edge_that_no_jpeg_has_is_refused():
+    with pytest.raises(pictures.UnreadablePictureError, match="1 x 65501 pixels: a JPEG holds at most 65,500 a side"):
+        pictures.encode_jpeg(np.zeros((65_501, 1, 3), np.uint8))
+
+
 @pytest.mark.parametrize("orientation", [1, 6])
 def test_scaled_decoding_is_at_least_as_large_as_asked(orientation):
     data = with_orientation(picture(10, 400, 600), orientation, "JPEG")

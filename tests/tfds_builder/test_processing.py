@@ -76,6 +76,14 @@ def test_a_damaged_member_is_an_unreadable_picture():
     assert "member 1.jpg is damaged" in result.reason
 
 
+def test_a_strip_longer_than_a_jpeg_is_unreadable_where_it_is_to_be_stored_as_one():
+    strip = encode(np.zeros((70_000, 2, 3), np.uint8), "PNG")
+    assert processing.process(lambda: strip, 0).data == strip
+    done = processing.process(lambda: strip, 8)
+    assert (done.data, done.odd) == (None, ("unreadable",))
+    assert done.reason == "2 x 70000 pixels: a JPEG holds at most 65,500 a side"
+
+
 def test_ordered_map_keeps_order_and_bounds_what_is_in_flight():
     running, most, lock = 0, 0, threading.Lock()
     taken = []

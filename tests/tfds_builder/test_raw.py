@@ -180,6 +180,11 @@ def two_files_of_one_name(made):
     made.train["other/1.jpg"] = made.train["1.jpg"]
 
 
+def two_names_of_one_file(made):
+    del made.train["2.jpg"]
+    made.train_csv = made.train_csv.replace("\n1.jpg", "\n1.JPG").replace("\n2.jpg", "\n1.JPg")
+
+
 CLASSES = "class,class_name,group,group_name\n0,a,0,x\n1,b,0,x\n2,c,1,y\n3,d,1,y\n"
 
 BAD_TABLES = {
@@ -203,6 +208,27 @@ BAD_TABLES = {
     "class absurd": (
         replace_in("train_csv", "1.jpg,0,0", "1.jpg,99999999999,0"),
         r"class '99999999999' is not an integ",
+    ),
+    "class absurd behind zeros": (
+        replace_in("train_csv", "1.jpg,0,0", f"1.jpg,{'0' * 9}{2**64},0"),
+        r"class '0000000001844674.*' is not an integer from 0 to 9,999,999",
+    ),
+    "class of 5,000 digits": (
+        replace_in("train_csv", "1.jpg,0,0", f"1.jpg,{'9' * 5000},0"),
+        r"class '9{98} is not an integer",
+    ),
+    "group absurd": (
+        replace_in("train_csv", "1.jpg,0,0", "1.jpg,0,1000000"),
+        r"group '1000000' is not an integer from 0 to 999,999",
+    ),
+    "header without end": (replace_in("train_csv", "name,", f"{'n' * 200_000},"), r"row 1: field larger than field"),
+    "column doubled": (
+        replace_in("train_csv", "name,class,group", "class,class,name"),
+        r"train\.csv has column 'class' twice, .* Drop one",
+    ),
+    "one picture for two rows": (
+        two_names_of_one_file,
+        r"train\.csv, row 3: name '1\.JPg' differs only in case from '1\.JPG', .* Take one row out",
     ),
     "gap in classes": (
         replace_in("train_csv", "1.jpg,0,0", "1.jpg,6,0"),
