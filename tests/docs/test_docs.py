@@ -62,7 +62,10 @@ def commands(text: str) -> Iterator[tuple[str, list[str]]]:
             code = code.replace(f"${name}", value)
         for module, rest in re.findall(r"python3? -m ([\w.]+)([^\n]*)", code):
             if module.partition(".")[0] in OURS:
-                yield module, shlex.split(re.split(r"&&|;| #", rest)[0])
+                rest = re.split(r"&&|;| #", rest)[0]
+                if rest.count('"') % 2:  # what stands within --command="..."
+                    rest = rest.rpartition('"')[0]
+                yield module, shlex.split(rest)
 
 
 @functools.cache
@@ -180,6 +183,7 @@ def importable(name: str) -> bool:
         ("`python -m tfds_builder.build sku_catalogue --manual=RAW`", "tfds_builder.build: no flag --manual"),
         ("`python -m p10k_jax.models resnet50 --weigths=W`", "p10k_jax.models: no flag --weigths"),
         ("`python -m p10k_jax.train --config=config/vit.py`", "is no file of configs/"),
+        ('`ssh --command="python -m p10k_jax.train --wokrdir=W"`', "p10k_jax.train: no flag --wokrdir"),
     ],
 )
 def test_a_wrong_command_is_seen(text, problem):
