@@ -53,7 +53,7 @@ from p10k_jax.reporting.trackers import check_trackers, open_trackers
 from p10k_jax.reporting.training_views import views_picture
 from p10k_jax.reporting.writers import MetricWriter
 from p10k_jax.stopping import LostFiles, Stop, Stopped, exit_codes
-from p10k_jax.training.checkpoint import Checkpoints, has_checkpoint, restore_latest
+from p10k_jax.training.checkpoint import Best, Checkpoints, has_checkpoint, restore_latest
 from p10k_jax.training.divergence import Diverged, DivergenceWatch
 from p10k_jax.training.duration import run_steps, to_steps
 from p10k_jax.training.mesh import batch_sharding, make_mesh
@@ -225,7 +225,9 @@ def train(run: Run, console: Console, stop: Stop | None = None) -> State:
     open_checkpoints = functools.partial(Checkpoints, folder, metric="top1", time_limit=limit)
     saves = Saves(open_checkpoints, time_limit=limit, say=console.say)
     console.say(run.summary + (f"; goes on after step {resumed_at:,}" if resumed_at else ""))
-    writer = _open_writer(run, resumed_at, console) if writes else None
+    # A run that was told to end in the middle of an evaluation begins with it.
+    owes = bool(resumed_at and run.validate and run.due("eval", resumed_at) and not saves.evaluated(resumed_at))
+    writer = _open_writer(run, resumed_at, console, owes=owes) if writes else None
     meter = _make_meter(run, resumed_at, console, writer)
     report, step, state = DecodeReport(), resumed_at, start
 
@@ -235,15 +237,16 @@ def train(run: Run, console: Console, stop: Stop | None = None) -> State:
         validate = functools.partial(run.validate, *evaluation_weights(state), progress=lambda *_: stop.check())
         table, _ = stop.during(validate)
         figures = metrics(table)
-        saves.save(state, step=step, metrics=figures)
-        meter.validated(step, config.eval.split, figures, saves.best.value)
+        best = max(filter(None, [saves.best, Best(figures["top1"], step)]))
+        meter.validated(step, config.eval.split, figures, best.value)
         if writer:
             keep_run_page(workdir, console.say)
+        saves.save(state, step=step, metrics=figures)  # last: what is saved is not evaluated again
 
     try:
         with stop.deferred():
-            if resumed_at and run.validate and run.due("eval", step) and not saves.evaluated(step):
-                evaluate_and_save()  # the run was told to end in the middle of it
+            if owes:
+                evaluate_and_save()
             for step, state in _steps(run, start, resumed_at, report, meter, writer, stop):
                 if run.validate and run.due("eval", step):
                     evaluate_and_save()
@@ -320,10 +323,11 @@ def _write_what_is_known(run: Run) -> None:
         write_classes(run.workdir, run.classes())
 
 
-def _open_writer(run: Run, resumed_at: int, console: Console) -> MetricWriter:
+def _open_writer(run: Run, resumed_at: int, console: Console, *, owes: bool) -> MetricWriter:
     settings = {"project": run.config.log.project, "resumed_at": resumed_at, "say": console.say}
     trackers = open_trackers(run.config.log.trackers, run.workdir, **settings)
-    writer = MetricWriter(run.workdir, resumed_at=resumed_at, trackers=trackers, say=console.say)
+    owed = f"{run.config.eval.split}/" if owes else None
+    writer = MetricWriter(run.workdir, resumed_at=resumed_at, owed=owed, trackers=trackers, say=console.say)
     writer.settings(flat(as_plain(run.config)), read_facts(run.workdir))
     return writer
 

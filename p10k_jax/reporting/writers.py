@@ -22,6 +22,7 @@ class MetricWriter:
         workdir: Made if need be.
         resumed_at: Step that the run starts from. What an earlier process wrote for later steps is dropped, for those
             steps are run again: every step stands in the file once.
+        owed: What the figures of that step itself begin with that are written again.
         trackers: Opened; closed with the file.
         say: Is told when rows cannot be written; `lost` then says whether they still are not.
     """
@@ -31,12 +32,15 @@ class MetricWriter:
         workdir: Path,
         *,
         resumed_at: int,
+        owed: str | None = None,
         trackers: Sequence[Tracker] = (),
         say: Callable[[str], None] = lambda text: None,
     ):
         self._trackers, self._say, self.lost = tuple(trackers), say, False
         self._path = Path(workdir) / "metrics.jsonl"
         rows = [row for row in read_metrics(self._path) if row["step"] <= resumed_at]
+        if owed:
+            rows = [row for row in rows if row["step"] < resumed_at or not any(key.startswith(owed) for key in row)]
         write_text(self._path, "".join(json.dumps(row) + "\n" for row in rows))
         self._file = self._path.open("a")
         self._before, self._started = max((row.get("seconds", 0.0) for row in rows), default=0.0), time.monotonic()

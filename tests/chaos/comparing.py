@@ -21,6 +21,7 @@ class Comparison:
 
     def __init__(self, data: Path, expected: Mapping[str, Path]):
         self._shapes = plan(tiny_config(data), expected[HOME]).program.state
+        self._figures = {name: figures(workdir) for name, workdir in expected.items()}
         self._losses = {name: losses(workdir) for name, workdir in expected.items()}
         self._states = {name: self._final(workdir) for name, workdir in expected.items()}
 
@@ -33,14 +34,15 @@ class Comparison:
     def difference(self, workdir: Path, played: Round) -> tuple[str, float]:
         """What differs, '' for nothing; and how far the final loss is from the undisturbed one, relatively.
 
-        On the same hardware all must be equal to the bit: the final state, and the loss of every step.
+        On the same hardware all must be equal to the bit: the final state, the loss of every step and the accuracy of
+        every evaluation.
         """
         found, name = losses(workdir), played.hardware[0] if played.same else HOME
         distance = abs(found[-1] - self._losses[name][-1]) / abs(self._losses[name][-1])
         if not played.same:
             return (f"final loss off by {distance:.1e}" if distance > TOLERANCE else ""), distance
-        if found != self._losses[name]:
-            return "losses", distance
+        if figures(workdir) != self._figures[name]:
+            return "losses or accuracies", distance
         equal = jax.tree.map(lambda a, b: bool(np.array_equal(a, b)), self._final(workdir), self._states[name])
         return ("" if all(jax.tree.leaves(equal)) else "final state"), distance
 
@@ -48,3 +50,9 @@ class Comparison:
 def losses(workdir: Path) -> list[float]:
     """Of every step."""
     return [row["train/loss"] for row in read_metrics(workdir / "metrics.jsonl") if "train/loss" in row]
+
+
+def figures(workdir: Path) -> list[tuple[int, float]]:
+    """Step and loss or validation top-1 of all rows, as often as they stand there."""
+    rows = read_metrics(workdir / "metrics.jsonl")
+    return sorted((row["step"], row[key]) for row in rows for key in ("train/loss", "validation/top1") if key in row)

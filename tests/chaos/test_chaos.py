@@ -30,10 +30,19 @@ def test_another_end_is_noticed(finished, comparison, tmp_path):
     [last] = [row for row in rows if row["step"] == 30 and "train/loss" in row]
     last["train/loss"] *= 1 + 2e-5
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert comparison.difference(workdir, SAME)[0] == "losses"
+    assert comparison.difference(workdir, SAME)[0] == "losses or accuracies"
     difference, distance = comparison.difference(workdir, OTHER)
     assert difference == f"final loss off by {distance:.1e}"
     assert distance == pytest.approx(2e-5, rel=0.01)
+
+
+def test_a_row_that_stands_there_twice_is_noticed(finished, comparison, tmp_path):
+    workdir = tmp_path / "workdir"
+    shutil.copytree(finished[0], workdir)
+    file = workdir / "metrics.jsonl"
+    rows = file.read_text()
+    file.write_text(rows + next(row for row in rows.splitlines(keepends=True) if "validation/top1" in row))
+    assert comparison.difference(workdir, SAME)[0] == "losses or accuracies"
 
 
 def test_another_state_is_noticed(finished, comparison, tmp_path):

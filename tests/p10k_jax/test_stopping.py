@@ -1,5 +1,6 @@
 """Runs that are told to end: what they save, how soon they leave, with which code, and that they go on from there."""
 
+import json
 import os
 import signal
 import subprocess
@@ -147,3 +148,14 @@ def test_what_fails_in_a_thread_fails():
         with pytest.raises(ZeroDivisionError):
             stop.during(lambda: 1 / 0)
     assert not stop.asked()
+
+
+def test_an_evaluation_that_is_made_up_for_stands_in_the_rows_once(finished, tiny_data, tmp_path):
+    """Left between its row and its checkpoint, and again."""
+    workdir = tmp_path / "workdir"
+    run = plan(tiny_config(tiny_data), workdir)
+    left_early(run._replace(validate=Interrupts(signal.SIGTERM)), signal.SIGTERM)
+    with (workdir / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 6, "validation/top1": 0.0, "seconds": 1.0}) + "\n")
+    state = train(plan(tiny_config(tiny_data), workdir), Console())
+    assert_undisturbed(state, workdir, finished)
