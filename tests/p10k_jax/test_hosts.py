@@ -5,6 +5,7 @@ import shutil
 import signal
 import socket
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -88,24 +89,27 @@ def test_several_processes_train_and_evaluate_as_one(finished, predictions, tiny
     assert_same_predictions(pq.read_table(workdir / "eval" / "test" / "predictions.parquet"), predictions)
 
 
-@pytest.mark.parametrize("count", [2, 4])
-def test_each_process_reads_its_share_of_the_same_batches(tiny_data, tmp_path, count):
-    def batches(count: int) -> list[np.ndarray]:
-        files = [tmp_path / f"{count}-{index}.npz" for index in range(count)]
-        port = free_port()
-        processes = []
-        for index, file in enumerate(files):
-            place = f"--multihost=localhost:{port},{index}/{count}" if count > 1 else "--multihost="
-            arguments = [str(file), *flags(tiny_data, tmp_path / "unused"), place]
-            processes.append(start("tests.host_batches", arguments, JAX_NUM_CPU_DEVICES=str(8 // count)))
-        for code, output in ends(processes):
-            assert code == 0, output
-        return [np.column_stack([np.load(file)["rows"], np.load(file)["images"]]) for file in files]
+def batches(count: int, data_dir: Path, folder: Path) -> list[np.ndarray]:
+    """What each of `count` processes reads: a row an image with its place, its index in the split and its sum."""
+    files = [folder / f"{count}-{index}.npz" for index in range(count)]
+    port = free_port()
+    processes = []
+    for index, file in enumerate(files):
+        place = f"--multihost=localhost:{port},{index}/{count}" if count > 1 else "--multihost="
+        arguments = [str(file), *flags(data_dir, folder / "unused"), place]
+        processes.append(start("tests.host_batches", arguments, JAX_NUM_CPU_DEVICES=str(8 // count)))
+    for code, output in ends(processes):
+        assert code == 0, output
+    return [np.column_stack([np.load(file)["rows"], np.load(file)["images"]]) for file in files]
 
-    [whole], parts = batches(1), batches(count)
-    assert {len(part) for part in parts} == {len(whole) // count}
-    together = np.concatenate(parts)
-    np.testing.assert_array_equal(together[together[:, 0].argsort()], whole[whole[:, 0].argsort()])
+
+def test_each_process_reads_its_share_of_the_same_batches(tiny_data, tmp_path):
+    [whole] = batches(1, tiny_data, tmp_path)
+    for count in (2, 4):
+        parts = batches(count, tiny_data, tmp_path)
+        assert {len(part) for part in parts} == {len(whole) // count}
+        together = np.concatenate(parts)
+        np.testing.assert_array_equal(together[together[:, 0].argsort()], whole[whole[:, 0].argsort()])
 
 
 @pytest.mark.parametrize("index", [0, 1])
