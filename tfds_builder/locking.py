@@ -24,16 +24,25 @@ def building(data_dir: Path) -> Iterator[bool]:
     parent = data_dir.parent
     made = [folder for folder in (parent, *parent.parents) if not folder.exists()]
     parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(parent, os.O_RDONLY)
     try:
-        if locked := _lock(descriptor):
-            for leftover in parent.glob(f"incomplete.*_{data_dir.name}"):
-                shutil.rmtree(leftover, ignore_errors=True)
-        yield locked
+        with locked(parent) as held:
+            if held:
+                for leftover in parent.glob(f"incomplete.*_{data_dir.name}"):
+                    shutil.rmtree(leftover, ignore_errors=True)
+            yield held
     finally:
-        os.close(descriptor)
         for folder in made:
             _remove_empty(folder)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[bool]:
+    """Holds a folder's lock, for which it waits and which ends with the process; gives whether there is one."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        yield _lock(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _lock(descriptor: int) -> bool:

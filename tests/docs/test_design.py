@@ -13,6 +13,7 @@ SHARED = ("setup", "recipe", "pixels", "program", "finished", "classifier", "nei
 # From below; rooms between braces stand on one floor.
 FLOORS = (
     {"tfds_builder", "files"},
+    {"buckets"},
     {"models"},
     {"weights"},
     {"data"},
@@ -66,6 +67,7 @@ def test_every_room_and_program_is_in_the_picture():
     assert files == {
         *PROGRAMS,
         *SHARED,
+        "buckets",
         "config",
         "facts",
         "files",
