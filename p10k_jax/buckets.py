@@ -146,6 +146,11 @@ class Bucket:
         with self._explained(), contextlib.suppress(NotFound):
             self._blob(name).delete(**self._how)
 
+    def check_there(self) -> None:
+        """Raises BucketError where there is no such bucket, or nobody who may see it."""
+        with self._explained():
+            self._bucket.reload(**self._how)
+
     def check_writable(self) -> None:
         """Writes an empty file and removes it. Raises BucketError where either is refused."""
         with self._explained():
@@ -183,6 +188,27 @@ def _reason(code: int | None, error: Exception) -> str:
     if code in (401, 403):
         return f"no permission ({error}); docs/buckets.md lists what is needed."
     return f"no good answer in the time given ({type(error).__name__}: {error})."
+
+
+def limit_waiting(patience: Patience = PATIENCE) -> None:
+    """From now on the clients that Orbax has of its own wait no longer than `patience.answer` for the next piece of an
+    answer, and believe no old listing. What the environment sets stays.
+
+    Raises:
+        ModuleNotFoundError: without the extra `gcs`.
+    """
+    # More kinds of buckets than the plain ones, for permissions and warnings that the plain ones do not take.
+    os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    seconds = str(max(1, round(patience.answer)))
+    os.environ.setdefault("TENSORSTORE_CURL_CONNECT_TIMEOUT_SECONDS", seconds)
+    os.environ.setdefault("TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS", seconds)
+    os.environ.setdefault("TENSORSTORE_CURL_LOW_SPEED_LIMIT_BYTES", "1")
+    import aiohttp
+    import fsspec
+
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=patience.answer, sock_read=patience.answer)
+    given = fsspec.config.conf.get("gcs", {})
+    fsspec.config.conf["gcs"] = {"requests_timeout": timeout, "use_listings_cache": False} | given
 
 
 class Copy:
@@ -284,6 +310,11 @@ class Copy:
                 yield seen
             finally:
                 write_json(_record_of(self.folder), {"url": self.bucket.url, "seen": seen})
+
+
+def url_of(folder: Path) -> str | None:
+    """The folder in a bucket that this one is the copy of; None where it is a folder of its own."""
+    return _read_record(folder).get("url")
 
 
 def _stamp(path: Path) -> list[int]:

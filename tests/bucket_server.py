@@ -4,10 +4,12 @@ import contextlib
 import http.client
 import http.server
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from urllib.parse import unquote
 
 from gcp_storage_emulator.server import create_server
 
@@ -81,7 +83,13 @@ class _Proxy(http.server.BaseHTTPRequestHandler):
         answer = connection.getresponse()
         told = {key: value for key, value in answer.getheaders() if key.lower() not in _OF_ONE_CONNECTION}
         with contextlib.closing(connection):
-            return answer.status, told, self.server.faults.edit(self.path, answer.read())
+            sound = answer.status, told, self.server.faults.edit(self.path, answer.read())
+        # Whoever asks for the last part of an upload again is told the same by Cloud Storage; the emulator has no such
+        # upload any more.
+        upload = re.search(r"upload_id=[^&]+", self.path)
+        if upload is None or sound[0] not in (200, 404):
+            return sound
+        return self.server.uploaded.setdefault(unquote(upload[0]), sound)
 
     def _answer(self, status: int, headers: dict[str, str], body: bytes, *, cut: str = "") -> None:
         if cut == "answer":
@@ -102,6 +110,7 @@ class _Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
     faults: Faults
     emulator_port: int
+    uploaded: dict[str, tuple[int, dict[str, str], bytes]]
 
     def handle_error(self, request, client_address) -> None:
         """Says nothing: clients that go away are part of the tests."""
@@ -112,7 +121,7 @@ def served() -> Iterator[tuple[str, Faults]]:
     """An empty bucket: its server's address, and what goes wrong there."""
     emulator = create_server("127.0.0.1", 0, in_memory=True, default_bucket=BUCKET)
     with emulator, _Server(("127.0.0.1", 0), _Proxy) as proxy:
-        proxy.faults, proxy.emulator_port = Faults(), emulator._api._httpd.server_port
+        proxy.faults, proxy.emulator_port, proxy.uploaded = Faults(), emulator._api._httpd.server_port, {}
         thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:

@@ -27,6 +27,36 @@ def pytest_sessionfinish(session):
 
 
 @pytest.fixture(scope="session")
+def bucket_server():
+    """A server of Cloud Storage, one for all tests of a process, for clients keep its address; and its faults."""
+    from tests.bucket_server import served
+
+    with served() as (address, faults):
+        yield address, faults
+
+
+@pytest.fixture
+def faults(bucket_server, monkeypatch, tmp_path):
+    """What goes wrong in the bucket, which is empty and sound at first; the cache is this test's own."""
+    import gc
+
+    from p10k_jax.buckets import Bucket, Patience
+    from tests.bucket_server import BUCKET
+
+    address, faults = bucket_server
+    for name in ("STORAGE_EMULATOR_HOST", "TENSORSTORE_GCS_HTTP_URL"):
+        monkeypatch.setenv(name, address)
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "none")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    faults.__init__()
+    for name in (everything := Bucket(f"gs://{BUCKET}/runs", patience=Patience(pause=0.02))).files():
+        everything.remove(name)
+    yield faults
+    faults.__init__()
+    gc.collect()
+
+
+@pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory):
     """Folder with the smallest drawn catalogue, prepared."""
     from tfds_builder.prepare import prepare

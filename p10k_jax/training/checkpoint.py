@@ -1,7 +1,8 @@
 """Sharded, asynchronous checkpoints with Orbax; the only file that knows its API.
 
 A checkpoint is a folder `<step>/` that appears by one rename when it is complete: a killed save leaves a temporary
-folder that is never mistaken for one and is removed at the next start. The latest two are kept to resume from, the
+folder that is never mistaken for one and is removed at the next start. In a bucket, which renames nothing at once, a
+file `commit_success.txt` comes last instead. The latest two are kept to resume from, the
 second for the case that the last cannot be read, and the best by a validation metric to report from.
 
 With a checkpoint lie the checksums of its arrays. What is read is compared with them.
@@ -17,9 +18,11 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
+from p10k_jax import buckets
 from p10k_jax.training.checksums import checksums, damaged
 from p10k_jax.training.state import State
 
@@ -42,7 +45,7 @@ class Checkpoints:
     """The checkpoints of one run.
 
     Args:
-        folder: Made if need be, unless `read_only`.
+        folder: Made if need be, unless `read_only`; see `located`.
         metric: Key in the metrics by which the best is chosen; larger is better, of equals the latest wins.
         read_only: Makes no folder and removes nothing. (Orbax's own mode of that name warns twice at each start.)
         time_limit: Seconds that the processes of a run wait for each other in a save.
@@ -64,7 +67,7 @@ class Checkpoints:
             cleanup_tmp_directories=not read_only,
             create=not read_only,
         )
-        self._folder, self._metric = Path(folder).absolute(), metric
+        self._folder, self._metric = located(folder), metric
         for step in _steps(self._folder):  # Orbax reads them all at once
             if not has_metrics_in_order(self._folder, step, metric):
                 raise UnreadableCheckpoint(
@@ -173,7 +176,17 @@ class Checkpoints:
 
 def has_checkpoint(folder: Path) -> bool:
     """Whether the folder holds a complete checkpoint; makes and opens nothing."""
-    return bool(_steps(folder))
+    return bool(_steps(located(folder)))
+
+
+def located(folder: Path) -> epath.Path:
+    """Where checkpoints lie that belong to `folder`: there, or in the bucket that its workdir is the copy of."""
+    if buckets.is_bucket(str(folder)):
+        return folder
+    if url := buckets.url_of(folder.parent):
+        buckets.limit_waiting()
+        return epath.Path(url) / folder.name
+    return epath.Path(folder).absolute()
 
 
 def restore_latest(folder: Path, abstract: State, *, metric: str, say: Callable[[str], None]) -> tuple[State, int]:
@@ -184,6 +197,7 @@ def restore_latest(folder: Path, abstract: State, *, metric: str, say: Callable[
     Raises:
         UnreadableCheckpoint: none can be read.
     """
+    folder = located(folder)
     while steps := sorted(_steps(folder)):
         last, state, complaint = steps[-1], {}, ""
         try:
@@ -206,7 +220,7 @@ def restore_latest(folder: Path, abstract: State, *, metric: str, say: Callable[
     return {}, 0
 
 
-def has_metrics_in_order(folder: Path, step: int, metric: str) -> bool:
+def has_metrics_in_order(folder: epath.Path, step: int, metric: str) -> bool:
     """Whether what was written beside a checkpoint is a number or null under the name of the metric."""
     try:
         metrics = json.loads((folder / str(step) / "metrics" / "metrics").read_text())
@@ -217,8 +231,13 @@ def has_metrics_in_order(folder: Path, step: int, metric: str) -> bool:
         return False
 
 
-def _steps(folder: Path) -> list[int]:
-    return [int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()] if folder.is_dir() else []
+def _steps(folder: epath.Path) -> list[int]:
+    return [int(entry.name) for entry in folder.iterdir() if _is_complete(entry)] if folder.is_dir() else []
+
+
+def _is_complete(entry: epath.Path) -> bool:
+    in_bucket = buckets.is_bucket(str(entry))
+    return entry.name.isdigit() and (not in_bucket or (entry / "commit_success.txt").exists())
 
 
 def _everywhere(good: bool) -> bool:
@@ -226,7 +245,7 @@ def _everywhere(good: bool) -> bool:
     return good if jax.process_count() == 1 else bool(multihost_utils.process_allgather(np.bool_(good)).all())
 
 
-def _set_aside(folder: Path, step: int) -> Path:
+def _set_aside(folder: epath.Path, step: int) -> epath.Path:
     """Moves a checkpoint to a name that nothing takes for one."""
     place = next(
         place for n in itertools.count() if not (place := folder / f"unreadable-{step}{f'-{n}' if n else ''}").exists()

@@ -1,6 +1,5 @@
 """Folders in a bucket, against an emulator of Cloud Storage that fails as networks do."""
 
-import gc
 import threading
 import time
 
@@ -9,32 +8,12 @@ import pytest
 
 from p10k_jax import buckets
 from p10k_jax.buckets import Bucket, BucketError, Copy, Patience, cache_folder, is_bucket, split_url
-from tests.bucket_server import BUCKET, served
+from tests.bucket_server import BUCKET
 
 URL = f"gs://{BUCKET}/runs/w1"
 # Google's library leaves the sockets of downloads that failed to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
 QUICK = Patience(answer=2.0, file=20.0, pause=0.02, save=20.0, end=20.0)
-
-
-@pytest.fixture(scope="module")
-def server():
-    with served() as (address, faults):
-        yield address, faults
-
-
-@pytest.fixture
-def faults(server, monkeypatch, tmp_path):
-    """What goes wrong in the bucket, which is empty and sound at first."""
-    address, faults = server
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    faults.__init__()
-    for name in (everything := Bucket(f"gs://{BUCKET}/runs", patience=QUICK)).files():
-        everything.remove(name)
-    yield faults
-    faults.__init__()
-    gc.collect()
 
 
 def copy_at(folder, *, url=URL, patience=QUICK):

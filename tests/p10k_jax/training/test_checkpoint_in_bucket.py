@@ -1,0 +1,81 @@
+"""Checkpoints of a workdir that is the copy of a folder in a bucket: Orbax writes and reads them there."""
+
+import os
+
+import fsspec
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from p10k_jax.buckets import Bucket, Copy, Patience, cache_folder, limit_waiting
+from p10k_jax.training.checkpoint import Best, Checkpoints, abstract_state, has_checkpoint
+from p10k_jax.training.mesh import make_mesh, state_shardings
+from tests.bucket_server import BUCKET
+
+URL = f"gs://{BUCKET}/runs/w1"
+# Orbax's clients leave connections that broke, and their tasks, to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture
+def folder(faults):
+    """The folder of checkpoints of an empty workdir in the bucket."""
+    return Copy(Bucket(URL, patience=Patience(pause=0.02)), cache_folder(URL, kind="runs")).folder / "checkpoints"
+
+
+def make_state(mesh, value):
+    state = {"step": jnp.int32(value), "params": {"kernel": jnp.full((256, 64), value, jnp.float32)}, "opt_state": ()}
+    return jax.device_put(state, state_shardings(mesh, state, ()))
+
+
+def abstract(mesh):
+    shapes = jax.eval_shape(lambda: make_state(make_mesh(), 0.0))
+    return abstract_state(shapes, state_shardings(mesh, shapes, ()))
+
+
+def save_all(folder, accuracies):
+    checkpoints = Checkpoints(folder, metric="top1")
+    for step, accuracy in accuracies.items():
+        checkpoints.save(make_state(make_mesh(), step), step=step, metrics=accuracy and {"top1": accuracy})
+    checkpoints.close()
+
+
+@pytest.mark.parametrize("spoilt", [{}, {"errors": 0.02, "cuts": 0.02, "delay": 0.005}], ids=["sound", "spoilt"])
+def test_saved_and_restored_however_the_bucket_fails(folder, faults, spoilt):
+    assert not has_checkpoint(folder)
+    vars(faults).update(spoilt)
+    save_all(folder, {1: 0.7, 2: None})
+    assert has_checkpoint(folder)
+    assert not folder.exists()
+    checkpoints = Checkpoints(folder, metric="top1", read_only=True)
+    assert checkpoints.steps() == [1, 2]
+    assert checkpoints.best() == Best(0.7, 1)
+    state = checkpoints.restore(1, abstract(make_mesh(data=2, fsdp=4)))
+    np.testing.assert_array_equal(state["params"]["kernel"], np.full((256, 64), 1.0))
+    assert checkpoints.restore_on_host(2, {"step": abstract(make_mesh())["step"]}) == {"step": 2}
+    for kind in ("errors", "cuts"):
+        assert (faults.counts[kind] > 0) == (kind in spoilt)
+
+
+def test_a_half_written_checkpoint_is_none_and_is_cleared(folder, faults):
+    save_all(folder, {1: 0.6, 2: 0.5})
+    bucket = Bucket(URL)
+    bucket.remove("checkpoints/2/commit_success.txt")
+    assert Checkpoints(folder, metric="top1", read_only=True).steps() == [1]
+    bucket.remove("checkpoints/1/commit_success.txt")
+    assert not has_checkpoint(folder)
+    assert Checkpoints(folder, metric="top1", read_only=True).steps() == []
+    save_all(folder, {1: 0.5})
+    assert {name.split("/")[1] for name in bucket.files("checkpoints")} == {"1"}
+    assert has_checkpoint(folder)
+
+
+def test_clients_of_orbax_do_not_wait_for_ever(monkeypatch):
+    monkeypatch.setenv("TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS", "7")
+    monkeypatch.delenv("TENSORSTORE_CURL_CONNECT_TIMEOUT_SECONDS", raising=False)
+    monkeypatch.setattr(fsspec.config, "conf", {})
+    limit_waiting(Patience(answer=3.0))
+    assert os.environ["TENSORSTORE_CURL_CONNECT_TIMEOUT_SECONDS"] == "3"
+    assert fsspec.config.conf["gcs"]["requests_timeout"].sock_read == 3.0
+    assert os.environ["TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS"] == "7"
