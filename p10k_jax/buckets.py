@@ -190,50 +190,47 @@ def _reason(code: int | None, error: Exception) -> str:
     return f"no good answer in the time given ({type(error).__name__}: {error})."
 
 
-def limit_waiting(patience: Patience = PATIENCE) -> None:
-    """From now on the clients that Orbax has of its own wait no longer than `patience.answer` for the next piece of an
-    answer, and believe no old listing. What the environment sets stays.
+class Folder(NamedTuple):
+    """A folder of this machine, used as a `Copy` is; nothing is pushed."""
 
-    Raises:
-        ModuleNotFoundError: without the extra `gcs`.
-    """
-    # More kinds of buckets than the plain ones, for permissions and warnings that the plain ones do not take.
-    os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
-    seconds = str(max(1, round(patience.answer)))
-    os.environ.setdefault("TENSORSTORE_CURL_CONNECT_TIMEOUT_SECONDS", seconds)
-    os.environ.setdefault("TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS", seconds)
-    os.environ.setdefault("TENSORSTORE_CURL_LOW_SPEED_LIMIT_BYTES", "1")
-    import aiohttp
-    import fsspec
+    folder: Path
 
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=patience.answer, sock_read=patience.answer)
-    given = fsspec.config.conf.get("gcs", {})
-    fsspec.config.conf["gcs"] = {"requests_timeout": timeout, "use_listings_cache": False} | given
+    def push(self, seconds: float | None = None) -> bool:
+        """Nothing is left to do."""
+        return True
+
+    def __enter__(self) -> "Folder":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
 
 
 class Copy:
     """A folder in a bucket and its copy in `folder`, which is pulled here and pushed as it changes.
 
-    Files that end in `.incomplete` are not pushed, and `checkpoints/` is neither pulled nor pushed.
+    Files that end in `.incomplete` are not pushed, and `checkpoints/` is neither pulled nor pushed. As a context, all
+    is pushed at its end; where not all has arrived then, and nothing else is wrong, the program ends with code 1.
 
     Args:
         bucket: The folder in the bucket.
         folder: The copy. Beside it `<folder>.bucket` records what was last seen.
+        pushes: False where another process does.
         say: Told of what does not reach the bucket.
 
     Raises:
         BucketError: it could not be pulled.
     """
 
-    def __init__(self, bucket: Bucket, folder: Path, *, say: Callable[[str], None] | None = None):
-        self.bucket, self.folder = bucket, folder
+    def __init__(self, bucket: Bucket, folder: Path, *, pushes: bool = True, say: Callable[[str], None] | None = None):
+        self.bucket, self.folder, self._pushes = bucket, folder, pushes
         self._say = say or (lambda text: print(text, file=sys.stderr, flush=True))
         self._problem = ""
         self._pushing: threading.Thread | None = None
         with self._locked() as seen:
             self._pull(seen)
 
-    def push(self, *, seconds: float | None = None) -> bool:
+    def push(self, seconds: float | None = None) -> bool:
         """Sends what has changed, in the background; waits for it, but not for ever. Returns whether all has arrived.
 
         Never raises: what went wrong is said, and the next push tries again.
@@ -241,6 +238,8 @@ class Copy:
         Args:
             seconds: Default: the patience before a save.
         """
+        if not self._pushes:
+            return True
         if self._pushing is None or not self._pushing.is_alive():
             self._pushing = threading.Thread(target=self._push_changed, daemon=True)
             self._pushing.start()
@@ -252,13 +251,20 @@ class Copy:
         deadline = time.monotonic() + self.bucket.patience.end
         if self._pushing is not None:
             self._pushing.join(self.bucket.patience.end)
-        if self.push(seconds=max(0.0, deadline - time.monotonic())):
+        if self.push(max(0.0, deadline - time.monotonic())):
             return True
         why = self._problem or f"{self.bucket.url} has not answered for {self.bucket.patience.end:.0f} s."
         self._say(
             f"NOT ALL FILES ARE IN THE BUCKET. {why}\nThey lie in {self.folder}; the same command again sends them."
         )
         return False
+
+    def __enter__(self) -> "Copy":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if not self.close() and kind is None:
+            sys.exit(1)
 
     def _push_changed(self) -> None:
         try:
@@ -270,7 +276,10 @@ class Copy:
             self._say(f"a file did not reach the bucket, and is tried again later: {error}")
 
     def _pull(self, seen: dict[str, list[int]]) -> None:
-        files = {name: stored for name, stored in self.bucket.files().items() if not _left_out(name)}
+        everything = self.bucket.files()
+        files = {name: stored for name, stored in everything.items() if not _left_out(name)}
+        if everything and not files and not seen:
+            raise BucketError(f"{self.bucket.url} holds {min(everything)} but no config.json; give an empty folder.")
         for name, stored in files.items():
             path = self.folder / name
             # The bucket has what it had when last seen: what lies here is that, or newer.
@@ -312,9 +321,54 @@ class Copy:
                 write_json(_record_of(self.folder), {"url": self.bucket.url, "seen": seen})
 
 
+def opened(path: str, *, setting: str, writes: bool) -> Copy | Folder:
+    """A workdir as given by a user: a folder, or one in a bucket, which is pulled.
+
+    Args:
+        path: The folder; that of a copy stands for what it is the copy of.
+        setting: Its name, for messages.
+        writes: Whether this process pushes what changes; then the bucket must let it.
+
+    Raises:
+        ValueError: another kind of address, or what `Bucket` raises.
+        BucketError: there is no such bucket, or it cannot be used.
+    """
+    path = path if "://" in path else url_of(Path(path).expanduser()) or path
+    if not is_bucket(path):
+        if "://" in path:
+            raise ValueError(f"{setting}={path} is no known address; give a folder, or {SCHEME}BUCKET/PATH.")
+        return Folder(Path(path).expanduser())
+    bucket = Bucket(path)
+    bucket.check_there()
+    if writes:
+        bucket.check_writable()
+    return Copy(bucket, cache_folder(path, kind="workdirs"), pushes=writes)
+
+
 def url_of(folder: Path) -> str | None:
     """The folder in a bucket that this one is the copy of; None where it is a folder of its own."""
     return _read_record(folder).get("url")
+
+
+def limit_waiting(patience: Patience = PATIENCE) -> None:
+    """From now on the clients that Orbax has of its own wait no longer than `patience.answer` for the next piece of an
+    answer, and believe no old listing. What the environment sets stays.
+
+    Raises:
+        ModuleNotFoundError: without the extra `gcs`.
+    """
+    # More kinds of buckets than the plain ones, for permissions and warnings that the plain ones do not take.
+    os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    seconds = str(max(1, round(patience.answer)))
+    os.environ.setdefault("TENSORSTORE_CURL_CONNECT_TIMEOUT_SECONDS", seconds)
+    os.environ.setdefault("TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS", seconds)
+    os.environ.setdefault("TENSORSTORE_CURL_LOW_SPEED_LIMIT_BYTES", "1")
+    import aiohttp
+    import fsspec
+
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=patience.answer, sock_read=patience.answer)
+    given = fsspec.config.conf.get("gcs", {})
+    fsspec.config.conf["gcs"] = {"requests_timeout": timeout, "use_listings_cache": False} | given
 
 
 def _stamp(path: Path) -> list[int]:

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 from absl import flags
 
-from p10k_jax import setup
+from p10k_jax import buckets
 from p10k_jax.config import clear_errors, run_program
 from p10k_jax.evaluation.comparison import check_same_images, compare, mcnemar, right
 from p10k_jax.evaluation.predictions import read_predictions
@@ -71,14 +71,17 @@ def main() -> None:
     """Reads the tables and prints the comparison."""
     given = flags.FLAGS
     with clear_errors():
-        folders = [setup.local_folder(folder, setting="workdirs") for folder in given.workdirs]
-        rows = comparisons(read_runs(folders, given.split))
+        folders = [buckets.opened(path, setting="workdirs", writes=False).folder for path in given.workdirs]
+        tables = read_runs(folders, given.split).values()
+        rows = comparisons(dict(zip(given.workdirs, tables, strict=True)))
     print(json.dumps(rows, indent=2) if given.json else as_text(rows))
 
 
 def define_flags() -> None:
     """Defines this program's flags."""
-    flags.DEFINE_list("workdirs", None, "Folders of evaluated runs, separated by commas; the first is the base.")
+    flags.DEFINE_list(
+        "workdirs", None, "Folders of evaluated runs, or gs://BUCKET/PATH, separated by commas; the first is the base."
+    )
     flags.DEFINE_string("split", "test", "Split on which they were evaluated.")
     flags.DEFINE_bool("json", False, "Print JSON.")
 

@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from jaxtyping import Int
 from ml_collections import ConfigDict
 
-from p10k_jax import hosts, setup
+from p10k_jax import buckets, hosts, setup
 from p10k_jax.compilation_cache import keep_compiled
 from p10k_jax.config import clear_errors, read_workdir, run_program
 from p10k_jax.data.classes import FILE as CLASSES
@@ -200,16 +200,18 @@ def main() -> None:
     with hosts.joined(given.multihost, peer_seconds=given.peer_seconds), exit_codes():
         keep_compiled()
         with clear_errors():
-            evaluation = _plan_of_flags()
+            workdir = buckets.opened(given.workdir, setting="workdir", writes=jax.process_index() == 0)
+            evaluation = _plan_of_flags(workdir.folder)
         console = Console()
-        evaluate(evaluation, console)
+        with workdir:
+            evaluate(evaluation, console)
         console.say(f"Predictions and figures lie in {evaluation.folder}, the page is {evaluation.workdir / REPORT}")
 
 
-def _plan_of_flags() -> Evaluation:
+def _plan_of_flags(workdir: Path) -> Evaluation:
     given = flags.FLAGS
     return plan(
-        setup.local_folder(given.workdir, setting="workdir"),
+        workdir,
         given.split,
         given.checkpoint,
         batch_size=given.batch_size,
@@ -235,7 +237,7 @@ def _numbers(flag: str, texts: list[str] | None, kind: type, what: str) -> tuple
 
 def define_flags() -> None:
     """Defines this program's flags."""
-    flags.DEFINE_string("workdir", None, "Folder of a run of p10k_jax.train.")
+    flags.DEFINE_string("workdir", None, "Folder of a run of p10k_jax.train, or gs://BUCKET/PATH.")
     flags.DEFINE_string("split", "validation", "Split to evaluate: validation, test, or TFDS's slice notation.")
     flags.DEFINE_string("checkpoint", "best", "best (by validation top-1), last, or a step.")
     flags.DEFINE_integer("batch_size", None, "Global batch size; default: the run's.")

@@ -24,7 +24,7 @@ from jax import export as jax_export
 from ml_collections import ConfigDict
 
 from configs import common
-from p10k_jax import setup
+from p10k_jax import buckets, setup
 from p10k_jax.classifier import PROGRAM, PROGRAM_WEIGHTS, TIMM_CONFIG, TIMM_WEIGHTS, view_settings
 from p10k_jax.config import as_plain, changes, check_empty, clear_errors, run_program
 from p10k_jax.data.augment import normalise
@@ -219,7 +219,7 @@ def main() -> None:
             raise ValueError(f"--format={given.format!r} is unknown; known: {', '.join(FORMATS)}.")
         folder = setup.local_folder(given.output, setting="output")
         check_empty(folder, setting="output")
-        run = open_run(setup.local_folder(given.workdir, setting="workdir"), given.checkpoint)
+        run = open_run(buckets.opened(given.workdir, setting="workdir", writes=False).folder, given.checkpoint)
         whole = folder.with_name(f"{folder.name}.incomplete")
         shutil.rmtree(whole, ignore_errors=True)
         said = FORMATS[given.format](run, whole).replace(str(whole), str(folder))
@@ -231,7 +231,7 @@ def main() -> None:
 
 def define_flags() -> None:
     """Defines this program's flags."""
-    flags.DEFINE_string("workdir", None, "Folder of a finished run.")
+    flags.DEFINE_string("workdir", None, "Folder of a finished run, or gs://BUCKET/PATH.")
     flags.DEFINE_string("format", "timm", f"One of {', '.join(FORMATS)}.")
     flags.DEFINE_string("output", None, "Folder to write; must be empty.")
     flags.DEFINE_string(

@@ -33,7 +33,7 @@ from absl import flags
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, UInt8
 
-from p10k_jax import setup
+from p10k_jax import buckets, setup
 from p10k_jax.classifier import Apply, Classifier, classifier_of_export, classifier_of_run
 from p10k_jax.config import clear_errors, run_program
 from p10k_jax.data.augment import evaluation_crops
@@ -279,7 +279,7 @@ def main() -> None:
 
         prediction = plan(
             [setup.local_folder(path, setting="images") for path in given.images],
-            workdir=folder("workdir"),
+            workdir=buckets.opened(given.workdir, setting="workdir", writes=False).folder if given.workdir else None,
             export=folder("export"),
             output=folder("output"),
             submission=folder("submission"),
@@ -304,7 +304,7 @@ def main() -> None:
 
 def define_flags() -> None:
     """Defines this program's flags."""
-    flags.DEFINE_string("workdir", None, "Folder of a run of p10k_jax.train.")
+    flags.DEFINE_string("workdir", None, "Folder of a run of p10k_jax.train, or gs://BUCKET/PATH.")
     flags.DEFINE_string("export", None, "Folder of p10k_jax.export, of either format; instead of --workdir.")
     flags.DEFINE_list("images", None, "Pictures, folders of pictures and CSVs with a column `name`.")
     flags.DEFINE_string("images_root", None, "Folder of the pictures of a CSV; default: the CSV's.")

@@ -15,7 +15,7 @@ import optax
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-from p10k_jax import setup
+from p10k_jax import buckets, setup
 from p10k_jax.config import holds_run
 from p10k_jax.data.augment import Views, training_views
 from p10k_jax.data.erasing import Erasing
@@ -96,6 +96,8 @@ def _without(tensors: dict[str, np.ndarray], patterns: tuple[str, ...]) -> dict[
 
 
 def _run_of(source: str) -> FinishedRun | None:
+    if buckets.is_bucket(source or ""):
+        return open_run(buckets.opened(source, setting="model.weights", writes=False).folder)
     return open_run(Path(source).expanduser()) if source and holds_run(Path(source).expanduser()) else None
 
 

@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from p10k_jax import pixels
+from p10k_jax import buckets, pixels
 from p10k_jax.data.augment import Normalisation, evaluation_views, mirrored
 from p10k_jax.data.batches import Loaded, Loading, check_divides, evaluation_steps, global_batches
 from p10k_jax.data.decode import DecodeReport
@@ -37,9 +37,9 @@ _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 def local_folder(path: str, *, setting: str) -> Path:
-    """A path as given by a user. Raises ValueError for a bucket's address."""
+    """A path as given by a user. Raises ValueError for an address, also a bucket's."""
     if "://" in path:
-        raise ValueError(f"{setting}={path} is an address, not a folder; mount the bucket and give its folder.")
+        raise ValueError(f"{setting}={path} is an address, and this has to be a folder of this machine.")
     return Path(path).expanduser()
 
 
@@ -205,7 +205,9 @@ def normalisation(config: ConfigDict) -> Normalisation:
 
 def assert_space(workdir: Path, state: Tree) -> None:
     """Raises ValueError where the disk cannot be written, or cannot hold four checkpoints: the last two, the best, and
-    one being written."""
+    one being written. Where they go to a bucket, none is needed."""
+    if buckets.url_of(workdir):
+        return
     there = next(folder for folder in (workdir.absolute(), *workdir.absolute().parents) if folder.exists())
     if not os.access(there, os.W_OK | os.X_OK):
         raise ValueError(f"workdir={workdir}: {there} cannot be written. Change its permissions, or give another.")

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 from absl import flags
 
-from p10k_jax import setup
+from p10k_jax import buckets, setup
 from p10k_jax.config import as_plain, check_empty, clear_errors, differences, run_program
 from p10k_jax.data.classes import FILE as CLASSES
 from p10k_jax.data.splits import open_split
@@ -91,9 +91,9 @@ def main() -> None:
     """Averages and writes the new workdir."""
     given, console = flags.FLAGS, Console()
     with clear_errors():
-        workdir = setup.local_folder(given.workdir, setting="workdir")
-        folders = [setup.local_folder(folder, setting="workdirs") for folder in given.workdirs]
-        runs = plan(folders, workdir, given.method)
+        place = buckets.opened(given.workdir, setting="workdir", writes=True)
+        folders = [buckets.opened(path, setting="workdirs", writes=False).folder for path in given.workdirs]
+        runs = plan(folders, place.folder, given.method)
         top1 = judge(runs[0], given.split, data_dir=given.data_dir)
     alone = []
     for run in runs:
@@ -106,9 +106,10 @@ def main() -> None:
         kept = list(range(len(runs)))
         soup = uniform_soup([run.weights() for run in runs])
         figure = top1(soup)
-    write_soup(workdir, [runs[number] for number in kept], soup, figure, given.method)
+    with place:
+        write_soup(place.folder, [runs[number] for number in kept], soup, figure, given.method)
     console.say(f"  {figure:.4f}  the soup of {len(kept)} of {len(runs)} runs: {given.split} top-1")
-    console.say(f"Evaluate it: python -m p10k_jax.evaluate --workdir={workdir} --split=test")
+    console.say(f"Evaluate it: python -m p10k_jax.evaluate --workdir={given.workdir} --split=test")
 
 
 def write_soup(workdir: Path, runs: Sequence[FinishedRun], soup: Tree, top1: float, method: str) -> None:
@@ -131,8 +132,8 @@ def write_soup(workdir: Path, runs: Sequence[FinishedRun], soup: Tree, top1: flo
 
 def define_flags() -> None:
     """Defines this program's flags."""
-    flags.DEFINE_list("workdirs", None, "Folders of finished runs, separated by commas.")
-    flags.DEFINE_string("workdir", None, "Folder to write; must be empty.")
+    flags.DEFINE_list("workdirs", None, "Folders of finished runs, or gs://BUCKET/PATH, separated by commas.")
+    flags.DEFINE_string("workdir", None, "Folder to write, or gs://BUCKET/PATH; must be empty.")
     flags.DEFINE_string("method", "greedy", "greedy (what does not lower the top-1 on the split) or uniform (all).")
     flags.DEFINE_string("split", "validation", "Split to judge by.")
     flags.DEFINE_string("data_dir", None, "Where the prepared data lies, if it has moved.")

@@ -17,7 +17,7 @@ from absl import flags
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from p10k_jax import hosts, pixels, recipe, setup
+from p10k_jax import buckets, hosts, pixels, recipe, setup
 from p10k_jax.compilation_cache import keep_compiled
 from p10k_jax.config import (
     as_plain,
@@ -63,6 +63,7 @@ from p10k_jax.weights.fit import same_part
 
 DIVERGED = "diverged.json"
 
+Push = Callable[[float | None], bool]
 _LEAST_ROWS = 20  # of metrics a run
 
 
@@ -200,13 +201,15 @@ def plan(config: ConfigDict, workdir: Path) -> Run:
     )
 
 
-def train(run: Run, console: Console, stop: Stop | None = None) -> State:
+def train(run: Run, console: Console, stop: Stop | None = None, *, push: Push = lambda seconds: True) -> State:
     """Trains from the last complete checkpoint, or from the start, to the end; returns the final state.
 
     Args:
         run: Of `plan`.
         console: For what a person sees.
         stop: Whether to end before; default: never.
+        push: Sends what was written to where it is kept, and waits for it, at most so many seconds, or as long as is
+            usual (None).
 
     Raises:
         Stopped: as `stop` said; the run is saved.
@@ -241,6 +244,7 @@ def train(run: Run, console: Console, stop: Stop | None = None) -> State:
         meter.validated(step, config.eval.split, figures, best.value)
         if writer:
             keep_run_page(workdir, console.say)
+        push(None)  # whoever goes on from a checkpoint has the rows of all steps before it
         saves.save(state, step=step, metrics=figures)  # last: what is saved is not evaluated again
 
     try:
@@ -252,6 +256,7 @@ def train(run: Run, console: Console, stop: Stop | None = None) -> State:
                     evaluate_and_save()
                 elif run.due("checkpoint", step):
                     meter.flush()
+                    push(None)
                     saves.save(state, step=step)
                 if stop.asked():
                     meter.flush()
@@ -260,6 +265,7 @@ def train(run: Run, console: Console, stop: Stop | None = None) -> State:
     except Stopped:
         if step > saves.newest:
             console.say(f"told to end: saving step {step:,}")
+            push(0.0)  # there is little time
             saves.save(state, step=step)
         _close(run, saves, writer, console)
         raise
@@ -386,15 +392,19 @@ def main() -> None:
     with hosts.joined(given.multihost, peer_seconds=given.peer_seconds), exit_codes(), stop.listening():
         keep_compiled()
         with clear_errors():
-            run = plan(config_of_flags(), setup.local_folder(given.workdir, setting="workdir"))
+            workdir = buckets.opened(given.workdir, setting="workdir", writes=jax.process_index() == 0)
+            run = plan(config_of_flags(), workdir.folder)
         hosts.wait_for_all()  # a process that is still looking at the workdir must find it as it was
-        train(run, Console(), stop)
+        with workdir:
+            train(run, Console(), stop, push=workdir.push)
 
 
 def define_flags() -> None:
     """Defines this program's flags."""
     define_config_flag()
-    flags.DEFINE_string("workdir", None, "Folder of the run; goes on if it holds one of the same config.")
+    flags.DEFINE_string(
+        "workdir", None, "Of the run: a folder or gs://BUCKET/PATH; goes on if it holds one of the same config."
+    )
     hosts.define_host_flags()
 
 

@@ -3,17 +3,21 @@
 import contextlib
 import http.client
 import http.server
+import json
+import logging
 import random
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
 from gcp_storage_emulator.server import create_server
 
 BUCKET = "a-bucket"
+Answer = tuple[int, dict[str, str], bytes]  # status, headers, body
+logging.getLogger("gcp_storage_emulator").setLevel(logging.CRITICAL)  # it takes a question after a file for an error
 # What a client would rather not pass on, and what the proxy sets itself.
 _OF_ONE_CONNECTION = {"connection", "transfer-encoding", "content-length", "keep-alive", "date", "server"}
 
@@ -39,6 +43,10 @@ class Faults:
     edit: Callable[[str, bytes], bytes] = lambda path, body: body
     chance: random.Random = field(default_factory=lambda: random.Random(0))
     counts: dict[str, int] = field(default_factory=lambda: {"answers": 0, "errors": 0, "cuts": 0, "refused": 0})
+
+
+def _passed_on(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    return {key: value for key, value in headers if key.lower() not in _OF_ONE_CONNECTION}
 
 
 class _Proxy(http.server.BaseHTTPRequestHandler):
@@ -76,20 +84,37 @@ class _Proxy(http.server.BaseHTTPRequestHandler):
         self.rfile.readline()
         return b"".join(parts)
 
-    def _of_emulator(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.emulator_port)
-        headers = {key: value for key, value in self.headers.items() if key.lower() not in _OF_ONE_CONNECTION}
-        connection.request(self.command, self.path, body, headers)
-        answer = connection.getresponse()
-        told = {key: value for key, value in answer.getheaders() if key.lower() not in _OF_ONE_CONNECTION}
-        with contextlib.closing(connection):
-            sound = answer.status, told, self.server.faults.edit(self.path, answer.read())
-        # Whoever asks for the last part of an upload again is told the same by Cloud Storage; the emulator has no such
-        # upload any more.
-        upload = re.search(r"upload_id=[^&]+", self.path)
-        if upload is None or sound[0] not in (200, 404):
-            return sound
-        return self.server.uploaded.setdefault(unquote(upload[0]), sound)
+    def _of_emulator(self, body: bytes) -> Answer:
+        """The emulator's answer, and what Cloud Storage has and it has not: generations that are asked for and told
+        with what is read, and an answer to the last part of an upload that comes again."""
+        with self.server.turn:
+            upload = re.search(r"upload_id=[^&]+", self.path)
+            if upload and unquote(upload[0]) in self.server.uploaded:
+                return self.server.uploaded[unquote(upload[0])]
+            condition = re.search(r"ifGeneration(Not)?Match=(\d+)", self.path)
+            reads = "alt=media" in self.path
+            generation = self._generation() if condition or reads else 0
+            if condition and (generation == int(condition[2])) == bool(condition[1]):
+                return 304 if condition[1] else 412, {}, b""
+            status, headers, answer = self._forward(self.command, self.path, body, dict(self.headers))
+            if status == 200 and upload:
+                self.server.uploaded[unquote(upload[0])] = status, headers, answer
+            if reads and status < 300:
+                headers["x-goog-generation"] = str(generation)
+            return status, headers, self.server.faults.edit(self.path, answer)
+
+    def _generation(self) -> int:
+        """Of the file that is asked for; 0 where there is none."""
+        bucket, name = re.search(r"/b/([^/?]+)/o(?:/([^?]+))?", self.path).groups()
+        name = name or re.search(r"[?&]name=([^&]+)", self.path)[1]
+        status, _, answer = self._forward("GET", f"/storage/v1/b/{bucket}/o/{name}", b"", {})
+        return int(json.loads(answer)["generation"]) if status == 200 else 0
+
+    def _forward(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> Answer:
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.server.emulator_port)) as connection:
+            connection.request(method, path, body, _passed_on(headers.items()))
+            answer = connection.getresponse()
+            return answer.status, _passed_on(answer.getheaders()), answer.read()
 
     def _answer(self, status: int, headers: dict[str, str], body: bytes, *, cut: str = "") -> None:
         if cut == "answer":
@@ -110,7 +135,8 @@ class _Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
     faults: Faults
     emulator_port: int
-    uploaded: dict[str, tuple[int, dict[str, str], bytes]]
+    uploaded: dict[str, Answer]
+    turn: threading.Lock
 
     def handle_error(self, request, client_address) -> None:
         """Says nothing: clients that go away are part of the tests."""
@@ -121,7 +147,8 @@ def served() -> Iterator[tuple[str, Faults]]:
     """An empty bucket: its server's address, and what goes wrong there."""
     emulator = create_server("127.0.0.1", 0, in_memory=True, default_bucket=BUCKET)
     with emulator, _Server(("127.0.0.1", 0), _Proxy) as proxy:
-        proxy.faults, proxy.emulator_port, proxy.uploaded = Faults(), emulator._api._httpd.server_port, {}
+        proxy.faults, proxy.emulator_port = Faults(), emulator._api._httpd.server_port
+        proxy.uploaded, proxy.turn = {}, threading.Lock()
         thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:

@@ -54,8 +54,7 @@ def test_saved_and_restored_however_the_bucket_fails(folder, faults, spoilt):
     state = checkpoints.restore(1, abstract(make_mesh(data=2, fsdp=4)))
     np.testing.assert_array_equal(state["params"]["kernel"], np.full((256, 64), 1.0))
     assert checkpoints.restore_on_host(2, {"step": abstract(make_mesh())["step"]}) == {"step": 2}
-    for kind in ("errors", "cuts"):
-        assert (faults.counts[kind] > 0) == (kind in spoilt)
+    assert (faults.counts["errors"] + faults.counts["cuts"] > 0) == bool(spoilt)
 
 
 def test_a_half_written_checkpoint_is_none_and_is_cleared(folder, faults):
