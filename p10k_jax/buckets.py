@@ -335,14 +335,19 @@ def opened(path: str, *, setting: str, writes: bool) -> Copy | Folder:
     """
     path = path if "://" in path else url_of(Path(path).expanduser()) or path
     if not is_bucket(path):
-        if "://" in path:
-            raise ValueError(f"{setting}={path} is no known address; give a folder, or {SCHEME}BUCKET/PATH.")
-        return Folder(Path(path).expanduser())
+        return Folder(local_folder(path, setting=setting))
     bucket = Bucket(path)
     bucket.check_there()
     if writes:
         bucket.check_writable()
     return Copy(bucket, cache_folder(path, kind="workdirs"), pushes=writes)
+
+
+def local_folder(path: str, *, setting: str) -> Path:
+    """A path that is a folder of this machine where a bucket's could be. Raises ValueError for another address."""
+    if "://" in path:
+        raise ValueError(f"{setting}={path} is no known address; give a folder, or {SCHEME}BUCKET/PATH.")
+    return Path(path).expanduser()
 
 
 def url_of(folder: Path) -> str | None:

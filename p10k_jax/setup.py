@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from p10k_jax import buckets, pixels
+from p10k_jax.bucket_data import fetched
 from p10k_jax.data.augment import Normalisation, evaluation_views, mirrored
 from p10k_jax.data.batches import Loaded, Loading, check_divides, evaluation_steps, global_batches
 from p10k_jax.data.decode import DecodeReport
@@ -67,10 +68,12 @@ def prepare_data(config: ConfigDict, *, data_dir: str | None = None, progress: b
     """As `open_data`, for a process that leaves the devices alone; any fingerprint will do."""
     data = config.data
     data_dir = data_dir or data.data_dir
+    if data_dir and buckets.is_bucket(data_dir):
+        data_dir = fetched(data_dir, data.name, config=data.config, progress=progress)
     return prepare(
         data.name,
         config=data.config,
-        data_dir=data_dir and local_folder(data_dir, setting="data.data_dir"),
+        data_dir=data_dir and buckets.local_folder(str(data_dir), setting="data.data_dir"),
         manual_dir=data.manual_dir and local_folder(data.manual_dir, setting="data.manual_dir"),
         leave_out_unreadable=data.leave_out_unreadable,
         progress=progress,

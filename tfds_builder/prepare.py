@@ -80,6 +80,23 @@ def prepare(
     return builder
 
 
+def builder_of(name: str, *, config: str = "", data_dir: str | os.PathLike | None = None) -> tfds.core.DatasetBuilder:
+    """The builder of a dataset, which need not be prepared; builds nothing.
+
+    Raises:
+      PreparationError: unknown name, or a folder that holds it in another file format.
+      config.UnknownConfigError: see there.
+    """
+    name, _, config_in_name = name.partition("/")
+    config = config or config_in_name
+    try:
+        if name in tfds_builder.BUILDERS:
+            return tfds_builder.BUILDERS[name](config=config or None, data_dir=_expanded(data_dir))
+        return _other(name, config, data_dir)
+    except ValueError as error:
+        raise _explained(error, name, data_dir) from error
+
+
 def is_prepared(builder: tfds.core.DatasetBuilder) -> bool:
     """Whether the builder's data lies on disk, complete (builds are atomic)."""
     return (Path(builder.data_dir) / "dataset_info.json").exists()
@@ -106,17 +123,8 @@ def _prepare_other(
     beam_options: str,
 ) -> tfds.core.DatasetBuilder:
     """Prepares a dataset of TFDS's own."""
-    kwargs = {"config": config} if config else {}
     try:
-        builder = tfds.builder(name, data_dir=_expanded(data_dir), file_format=base_builder.FILE_FORMAT, **kwargs)
-    except tfds.core.registered.DatasetNotFoundError as error:
-        known = sorted(tfds_builder.BUILDERS)
-        everything = {*known, *tfds.list_builders(with_community_datasets=False)}
-        close = difflib.get_close_matches(name, sorted(everything), n=5)
-        hint = f" Close names: {', '.join(close)}." if close else ""
-        raise PreparationError(
-            f"unknown dataset {name!r}. Ours: {', '.join(known)}; beside them every dataset of TFDS.{hint}"
-        ) from error
+        builder = _other(name, config, data_dir)
     except ValueError as error:
         raise _explained(error, name, data_dir) from error
     if not is_prepared(builder):
@@ -136,9 +144,23 @@ def _prepare_other(
     return builder
 
 
+def _other(name: str, config: str, data_dir: str | os.PathLike | None) -> tfds.core.DatasetBuilder:
+    kwargs = {"config": config} if config else {}
+    try:
+        return tfds.builder(name, data_dir=_expanded(data_dir), file_format=base_builder.FILE_FORMAT, **kwargs)
+    except tfds.core.registered.DatasetNotFoundError as error:
+        known = sorted(tfds_builder.BUILDERS)
+        everything = {*known, *tfds.list_builders(with_community_datasets=False)}
+        close = difflib.get_close_matches(name, sorted(everything), n=5)
+        hint = f" Close names: {', '.join(close)}." if close else ""
+        raise PreparationError(
+            f"unknown dataset {name!r}. Ours: {', '.join(known)}; beside them every dataset of TFDS.{hint}"
+        ) from error
+
+
 def _explained(error: ValueError, name: str, data_dir: str | os.PathLike | None) -> ValueError:
     """Our own errors as they are; TFDS's complaint about another file format, made plain; its other ones, named."""
-    if isinstance(error, config_lib.UnknownConfigError):
+    if isinstance(error, config_lib.UnknownConfigError | PreparationError):
         return error
     if "File format is already set" not in str(error):
         return PreparationError(f"{name} cannot be prepared: {error}")

@@ -144,7 +144,7 @@ def test_killed_and_resumed_is_bitwise_undisturbed(finished, tiny_data, tmp_path
         ({"loss.name": "hinge"}, r"Unknown loss 'hinge'. Known: softmax"),
         ({"sharding_rules": (("gamma", "fsdp"),)}, r"sharding_rules: pattern 'gamma' matches no parameter"),
         ({"data.manual_dir": "/nowhere"}, r"takes no manual_dir"),
-        ({"data.data_dir": "gs://bucket/data"}, r"data.data_dir=gs://bucket/data is an address"),
+        ({"data.data_dir": "s3://bucket/data"}, r"data.data_dir=s3://bucket/data is no known address"),
         ({"seed": -1}, r"seed=-1 is outside 0\.\.2\*\*32-1"),
         ({"ema_decay": 1.0}, r"ema_decay=1.0 is outside \[0, 1\)"),
         ({"augment.crop_scale": (0.0, 1.0)}, r"augment.crop_scale=\(0.0, 1.0\) must be two areas"),
