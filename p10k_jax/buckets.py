@@ -240,20 +240,26 @@ class Copy:
         """
         if not self._pushes:
             return True
-        if self._pushing is None or not self._pushing.is_alive():
-            self._pushing = threading.Thread(target=self._push_changed, daemon=True)
-            self._pushing.start()
-        self._pushing.join(self.bucket.patience.save if seconds is None else seconds)
-        return not self._pushing.is_alive() and not self._problem
+        deadline = time.monotonic() + (self.bucket.patience.save if seconds is None else seconds)
+        if not self._wait(deadline):  # what it takes with it is older
+            return False
+        self._problem = "the push did not come to its end"
+        self._pushing = threading.Thread(target=self._push_changed, name="push to the bucket", daemon=True)
+        self._pushing.start()
+        return self._wait(deadline) and not self._problem
+
+    def _wait(self, deadline: float) -> bool:
+        """Whether the push that goes on, if any, has ended by then."""
+        if self._pushing is not None:
+            self._pushing.join(max(0.0, deadline - time.monotonic()))
+        return self._pushing is None or not self._pushing.is_alive()
 
     def close(self) -> bool:
         """Waits for the push that goes on, and pushes the rest. Returns whether all has arrived, and says if not."""
-        deadline = time.monotonic() + self.bucket.patience.end
-        if self._pushing is not None:
-            self._pushing.join(self.bucket.patience.end)
-        if self.push(max(0.0, deadline - time.monotonic())):
+        if self.push(self.bucket.patience.end):
             return True
-        why = self._problem or f"{self.bucket.url} has not answered for {self.bucket.patience.end:.0f} s."
+        hangs = f"{self.bucket.url} has not taken them in {self.bucket.patience.end:.0f} s."
+        why = hangs if self._pushing.is_alive() else self._problem
         self._say(
             f"NOT ALL FILES ARE IN THE BUCKET. {why}\nThey lie in {self.folder}; the same command again sends them."
         )
@@ -278,8 +284,8 @@ class Copy:
     def _pull(self, seen: dict[str, list[int]]) -> None:
         everything = self.bucket.files()
         files = {name: stored for name, stored in everything.items() if not _left_out(name)}
-        if everything and not files and not seen:
-            raise BucketError(f"{self.bucket.url} holds {min(everything)} but no config.json; give an empty folder.")
+        if not files and not seen and any(name.startswith(f"{CHECKPOINTS}/") for name in everything):
+            raise BucketError(f"{self.bucket.url} holds {CHECKPOINTS}/ but no config.json; give an empty folder.")
         for name, stored in files.items():
             path = self.folder / name
             # The bucket has what it had when last seen: what lies here is that, or newer.
@@ -302,6 +308,7 @@ class Copy:
                 stamp = _stamp(path)
                 if name not in seen or stamp != seen[name][:-1]:
                     seen[name] = [*stamp, self.bucket.write(path, name)]
+                    self._record(seen)  # after a kill, this is not taken for another machine's
         for name in [name for name in seen if not (self.folder / name).exists()]:
             self.bucket.remove(name)
             del seen[name]
@@ -318,7 +325,10 @@ class Copy:
             try:
                 yield seen
             finally:
-                write_json(_record_of(self.folder), {"url": self.bucket.url, "seen": seen})
+                self._record(seen)
+
+    def _record(self, seen: dict[str, list[int]]) -> None:
+        write_json(_record_of(self.folder), {"url": self.bucket.url, "seen": seen})
 
 
 def opened(path: str, *, setting: str, writes: bool) -> Copy | Folder:

@@ -129,9 +129,20 @@ def test_a_bucket_that_hangs_is_not_waited_for_for_ever(faults, tmp_path):
 def wait_for_threads():
     """Until no push goes on in the background, as when its process has ended."""
     deadline = time.monotonic() + 20
-    while any("_push_changed" in thread.name for thread in threading.enumerate()):
+    while any(thread.name == "push to the bucket" for thread in threading.enumerate()):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_a_push_after_one_that_still_goes_on_takes_what_is_newer(faults, tmp_path):
+    here = filled(tmp_path / "here")
+    copy = copy_at(here)
+    faults.delay = 0.3
+    assert not copy.push(0.0)
+    (here / "metrics.jsonl").write_text("newer\n")
+    assert copy.push()
+    Bucket(URL).read("metrics.jsonl", tmp_path / "there")
+    assert (tmp_path / "there").read_text() == "newer\n"
 
 
 def test_a_bucket_that_fails_for_a_while_gets_all_in_the_end(faults, tmp_path):
@@ -238,7 +249,7 @@ def test_a_workdir_is_a_folder_or_one_in_a_bucket(faults, tmp_path):
 def test_checkpoints_without_a_run_are_refused(faults, tmp_path):
     (tmp_path / "file").write_bytes(b"")
     Bucket(URL).write(tmp_path / "file", "checkpoints/3/commit_success.txt")
-    with pytest.raises(BucketError, match=r"holds checkpoints/3/commit_success\.txt but no config\.json"):
+    with pytest.raises(BucketError, match=r"holds checkpoints/ but no config\.json"):
         opened(URL, setting="workdir", writes=True)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from p10k_jax.buckets import Bucket, Copy, Patience, cache_folder, limit_waiting
-from p10k_jax.training.checkpoint import Best, Checkpoints, abstract_state, has_checkpoint
+from p10k_jax.training.checkpoint import Best, Checkpoints, abstract_state, has_checkpoint, restore_latest
 from p10k_jax.training.mesh import make_mesh, state_shardings
 from tests.bucket_server import BUCKET
 
@@ -41,7 +41,7 @@ def save_all(folder, accuracies):
     checkpoints.close()
 
 
-@pytest.mark.parametrize("spoilt", [{}, {"errors": 0.02, "cuts": 0.02, "delay": 0.005}], ids=["sound", "spoilt"])
+@pytest.mark.parametrize("spoilt", [{}, {"errors": 0.01, "cuts": 0.01, "delay": 0.005}], ids=["sound", "spoilt"])
 def test_saved_and_restored_however_the_bucket_fails(folder, faults, spoilt):
     assert not has_checkpoint(folder)
     vars(faults).update(spoilt)
@@ -68,6 +68,17 @@ def test_a_half_written_checkpoint_is_none_and_is_cleared(folder, faults):
     save_all(folder, {1: 0.5})
     assert {name.split("/")[1] for name in bucket.files("checkpoints")} == {"1"}
     assert has_checkpoint(folder)
+
+
+def test_a_damaged_checkpoint_is_set_aside_there(folder):
+    save_all(folder, {1: 0.6, 2: 0.5})
+    bucket, said = Bucket(URL), []
+    bucket.remove("checkpoints/2/default/manifest.ocdbt")
+    state, step = restore_latest(folder, abstract(make_mesh()), metric="top1", say=said.append)
+    assert (step, int(state["step"])) == (1, 1)
+    assert f"It now lies in {URL}/checkpoints/unreadable-2; the run goes on from step 1" in said[0]
+    assert {name.split("/")[1] for name in bucket.files("checkpoints")} == {"1", "unreadable-2"}
+    assert Checkpoints(folder, metric="top1", read_only=True).steps() == [1]
 
 
 def test_clients_of_orbax_do_not_wait_for_ever(monkeypatch):
