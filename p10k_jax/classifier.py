@@ -80,7 +80,7 @@ def classifier_of_run(workdir: Path, checkpoint: str = "") -> Classifier:
     run = open_run(workdir, checkpoint)
     classes, views = read_classes(workdir), view_settings(run.config)
     apply = _apply(run.model, setup.normalisation(run.config))
-    return Classifier(apply, run.weights(), views, classes, f"{workdir}, step {run.step:,}")
+    return Classifier(apply, run.weights(), views, classes, f"{run.place}, step {run.step:,}")
 
 
 def classifier_of_export(folder: Path) -> Classifier:

@@ -205,7 +205,8 @@ def main() -> None:
         console = Console()
         with workdir:
             evaluate(evaluation, console)
-        console.say(f"Predictions and figures lie in {evaluation.folder}, the page is {evaluation.workdir / REPORT}")
+        place = buckets.url_of(evaluation.workdir) or evaluation.workdir
+        console.say(f"Predictions and figures lie in {place}/eval/{given.split}, the page is {place}/{REPORT}")
 
 
 def _plan_of_flags(workdir: Path) -> Evaluation:

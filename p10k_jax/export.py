@@ -226,7 +226,7 @@ def main() -> None:
         if folder.exists():
             folder.rmdir()
         whole.rename(folder)
-    console.say(f"{run.workdir}, step {run.step:,} -> {folder}\n{said}")
+    console.say(f"{run.place}, step {run.step:,} -> {folder}\n{said}")
 
 
 def define_flags() -> None:

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from p10k_jax import setup
+from p10k_jax import buckets, setup
 from p10k_jax.config import read_workdir
 from p10k_jax.models import Model
 from p10k_jax.models.functional import Tree
@@ -31,6 +31,11 @@ class FinishedRun(NamedTuple):
     config: ConfigDict
     step: int
     model: Model
+
+    @property
+    def place(self) -> str:
+        """The workdir as a user gives it: the folder, or the one in a bucket that it is the copy of."""
+        return buckets.url_of(self.workdir) or str(self.workdir)
 
     def weights(self) -> Tree:
         """`{"params": ..., "batch_stats": ...}` of the model that evaluation uses, float32 NumPy."""

@@ -107,7 +107,7 @@ def _weights_of_run(run: FinishedRun) -> WeightFile:
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(name.encode() + tensor.tobytes())
-    return WeightFile(tensors, None, f"run {run.workdir}, step {run.step:,}", digest.hexdigest())
+    return WeightFile(tensors, None, f"run {run.place}, step {run.step:,}", digest.hexdigest())
 
 
 def skips_not_finite(config: ConfigDict) -> bool:

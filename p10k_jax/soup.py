@@ -46,12 +46,12 @@ def plan(workdirs: Sequence[Path], workdir: Path, method: str) -> list[FinishedR
     runs = [open_run(folder) for folder in workdirs]
     if not runs[0].config.model.weights_sha256:
         raise ValueError(
-            f"{runs[0].workdir} started from chance (no model.weights): the mean of runs that start apart is no model."
+            f"{runs[0].place} started from chance (no model.weights): the mean of runs that start apart is no model."
         )
     first, *others = ({part: _of(run, part) for part in _MUST_AGREE} for run in runs)
     for run, config in zip(runs[1:], others, strict=True):
         if changed := differences(first, config):
-            raise ValueError(f"{run.workdir} differs from {runs[0].workdir} in {changed[0]}.")
+            raise ValueError(f"{run.place} differs from {runs[0].place} in {changed[0]}.")
     return runs
 
 
@@ -98,7 +98,7 @@ def main() -> None:
     alone = []
     for run in runs:
         alone.append(top1(run.weights()))
-        console.say(f"  {alone[-1]:.4f}  {run.workdir}, step {run.step:,}")
+        console.say(f"  {alone[-1]:.4f}  {run.place}, step {run.step:,}")
     if given.method == "greedy":
         kept, figure = greedy_soup(lambda number: runs[number].weights(), alone, top1)
         soup = uniform_soup([runs[number].weights() for number in kept])
@@ -120,7 +120,7 @@ def write_soup(workdir: Path, runs: Sequence[FinishedRun], soup: Tree, top1: flo
         config.model.padded_classes = config.model.num_classes
         if "given" in config:  # a soup of soups has none
             del config.given  # nobody trains on from here
-        config.soup = {"method": method, "of": [f"{run.workdir}, step {run.step}" for run in runs]}
+        config.soup = {"method": method, "of": [f"{run.place}, step {run.step}" for run in runs]}
     write_json(workdir / "config.json", as_plain(config))
     for file in (FACTS, CLASSES):  # a soup is one model of the same cost and classes
         if (runs[0].workdir / file).exists():

@@ -279,7 +279,8 @@ def train(run: Run, console: Console, stop: Stop | None = None, *, push: Push = 
     if best := saves.best:
         console.say(f"{config.eval.split} top-1 {best.value:.4f} at step {best.step:,} of {run.total_steps:,}")
     folders = "".join(f", {name}/" for name in config.log.trackers if (workdir / name).is_dir())
-    console.say(f"Everything lies in {workdir}: config.json, checkpoints/, metrics.jsonl{folders}, report.html")
+    where = buckets.url_of(workdir) or workdir
+    console.say(f"Everything lies in {where}: config.json, checkpoints/, metrics.jsonl{folders}, report.html")
     _complain_of_losses(saves, writer)
     return state
 
