@@ -17,6 +17,8 @@ fi
 if ! gcloud iam service-accounts describe "$account" --project="$PROJECT" >/dev/null 2>&1; then
   gcloud iam service-accounts create p10k-jax --project="$PROJECT" --display-name="Runs of p10k_jax"
 fi
-gcloud storage buckets add-iam-policy-binding "gs://$BUCKET" --project="$PROJECT" \
-  --member="serviceAccount:$account" --role=roles/storage.objectUser >/dev/null
+for role in roles/storage.objectUser roles/storage.legacyBucketReader; do
+  gcloud storage buckets add-iam-policy-binding "gs://$BUCKET" --project="$PROJECT" \
+    --member="serviceAccount:$account" --role="$role" >/dev/null
+done
 echo "SERVICE_ACCOUNT=$account"
