@@ -17,8 +17,8 @@ fi
 if ! gcloud iam service-accounts describe "$account" --project="$PROJECT" >/dev/null 2>&1; then
   gcloud iam service-accounts create p10k-jax --project="$PROJECT" --display-name="Runs of p10k_jax"
 fi
-for role in objectUser legacyBucketReader; do  # the second: to ask what kind of bucket it is
+for role in roles/storage.objectUser roles/storage.legacyBucketReader; do
   gcloud storage buckets add-iam-policy-binding "gs://$BUCKET" --project="$PROJECT" \
-    --member="serviceAccount:$account" --role="roles/storage.$role" >/dev/null
+    --member="serviceAccount:$account" --role="$role" >/dev/null
 done
 echo "SERVICE_ACCOUNT=$account"

@@ -57,7 +57,7 @@ def extras_named(text: str) -> set[str]:
 
 def test_extras_of_installs_exist():
     named = set().union(*(extras_named(file.read_text()) for file in [*SCRIPTS, *SKY, *OTHERS, PAGE]))
-    assert {"tpu", "cuda", "gcs"} <= named <= EXTRAS | {"gcs"}
+    assert {"tpu", "cuda", "gcs"} <= named <= EXTRAS
 
 
 def test_the_image_is_made_of_what_the_repository_has():

@@ -222,14 +222,15 @@ def test_what_is_missing_is_named_before_anything_is_requested(cloud, script, ar
     assert there.calls(" create ") == there.calls("srun") == []
 
 
-def test_a_project_gets_two_roles_on_one_bucket(cloud):
+def test_the_machines_get_roles_on_one_bucket_alone(cloud):
     there = cloud()
     done = there.run("project.sh", settings={"PROJECT": "p", "REGION": "us-west4", "BUCKET": "b"})
     assert (done.code, done.said) == (0, "SERVICE_ACCOUNT=p10k-jax@p.iam.gserviceaccount.com\n")
     granted = there.calls("--role=")
-    assert all("buckets add-iam-policy-binding gs://b" in call for call in granted)
-    roles = [re.search(r"--role=roles/storage\.(\w+)", call)[1] for call in granted]
-    assert roles == ["objectUser", "legacyBucketReader"]
+    assert all("buckets add-iam-policy-binding gs://b" in line for line in granted)
+    roles = [re.search(r"--role=(\S+)", line)[1] for line in granted]
+    assert roles == ["roles/storage.objectUser", "roles/storage.legacyBucketReader"]
+    assert all(role in PAGE.read_text() for role in roles)
 
 
 def said_to_gcloud(there: Cloud) -> list[str]:
