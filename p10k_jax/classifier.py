@@ -1,6 +1,5 @@
 """A trained classifier wherever it was kept, a workdir or an export, ready to be shown pictures."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ from p10k_jax import setup
 from p10k_jax.data.augment import Normalisation, normalise
 from p10k_jax.data.classes import Classes, read_classes
 from p10k_jax.data.view_settings import ViewSettings, read_preprocessing_file
+from p10k_jax.files import read_json
 from p10k_jax.finished import open_run
 from p10k_jax.models import Model, create
 from p10k_jax.models.functional import Tree
@@ -54,7 +54,18 @@ class Classifier(NamedTuple):
 
 
 def view_settings(config: ConfigDict) -> ViewSettings:
-    """How the pictures of a run's evaluation come about, from its resolved config."""
+    """How the pictures of a run's evaluation come about, from its resolved config.
+
+    Raises:
+        ValueError: settings that are missing or no numbers.
+    """
+    try:
+        return _views(config)
+    except (AttributeError, KeyError, TypeError, OverflowError) as error:
+        raise ValueError(f"the run's config does not say how its pictures are seen ({error!s:.500}).") from error
+
+
+def _views(config: ConfigDict) -> ViewSettings:
     data, builder = config.data, tfds_builder.BUILDERS.get(config.data.name)
     return ViewSettings(
         image_size=config.eval.image_size,
@@ -150,9 +161,9 @@ def _of_timm(folder: Path) -> Classifier:
 def _timm_config(path: Path) -> tuple[str, int, dict[str, Any]]:
     """Architecture, number of classes and arguments."""
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_json(path, "export anew")
         architecture, num_classes, arguments = (config[key] for key in ("architecture", "num_classes", "model_args"))
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (TypeError, KeyError) as error:
         raise ValueError(f"{path} is not the config.json of p10k_jax.export ({error}); export anew.") from error
     if not (isinstance(architecture, str) and type(num_classes) is int and isinstance(arguments, dict)):
         raise ValueError(f"{path} is not the config.json of p10k_jax.export; export anew.")

@@ -16,7 +16,7 @@ import simplejpeg
 from jaxtyping import Int
 
 from p10k_jax.data.splits import Split
-from p10k_jax.files import whole_file
+from p10k_jax.files import read_parquet, whole_file
 from tfds_builder import pictures
 
 FILE = "pictures.parquet"
@@ -130,7 +130,7 @@ def read_gallery(folder: Path) -> Gallery:
     gallery = Gallery({}, {}, {})
     if not (folder / FILE).exists():
         return gallery
-    for row in pq.read_table(folder / FILE).to_pylist():
+    for row in read_parquet(folder / FILE, _SCHEMA, "evaluate anew").to_pylist():
         address = "data:image/jpeg;base64," + base64.b64encode(row["jpeg"]).decode()
         if row["role"] == "mistake":
             gallery.surest[row["name"]] = address

@@ -53,7 +53,8 @@ def fuzz(name: str, seconds: int, folder: Path, keep: Path | None) -> dict[str, 
     if (code != 0 or not executions) and not findings:
         findings = [f"exit code {code}"]
     for finding in findings:
-        print(f"{name}: {finding}\n{said[-3000:]}", file=sys.stderr)
+        start = max(said.find("Traceback"), 0)
+        print(f"{name}: {finding}\n{said[start : start + 4000]}\n…\n{said[-1500:]}", file=sys.stderr)
     return {
         "executions": int(executions[-1]) if executions else 0,
         "seconds": round(time.monotonic() - started),
