@@ -27,7 +27,8 @@ from jaxtyping import Bool, Float32, Int, Int8, Int32, UInt8
 
 from p10k_jax.data.decode import decode_canvas
 from p10k_jax.data.splits import Split
-from p10k_jax.files import read_object, read_parquet, write_json
+from p10k_jax.files import read_object, write_json
+from p10k_jax.parquet import read_parquet
 from p10k_jax.weights.npz_files import LONGEST_HEADER, npy_header
 from tfds_builder.disk import free_bytes
 from tfds_builder.locking import building

@@ -12,7 +12,8 @@ from jaxtyping import Float
 from p10k_jax.data.classes import Classes
 from p10k_jax.evaluation.figures import figures
 from p10k_jax.evaluation.predictions import Predictions
-from p10k_jax.files import read_parquet, whole_file, write_json
+from p10k_jax.files import whole_file, write_json
+from p10k_jax.parquet import read_parquet
 
 
 def write_table(path: Path, table: pa.Table, said: Mapping[str, Any], **how) -> None:

@@ -17,9 +17,9 @@ from jaxtyping import Array, Float, Int
 from p10k_jax.data.augment import Views
 from p10k_jax.data.batches import Batch, HostBatch, Loaded
 from p10k_jax.evaluation.neighbours import Gallery, search
-from p10k_jax.files import read_parquet
 from p10k_jax.models.functional import Model, Tree
 from p10k_jax.models.heads import unit
+from p10k_jax.parquet import read_parquet
 from p10k_jax.training.mesh import array_split
 
 TOP = 5

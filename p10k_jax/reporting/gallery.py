@@ -16,7 +16,8 @@ import simplejpeg
 from jaxtyping import Int
 
 from p10k_jax.data.splits import Split
-from p10k_jax.files import read_parquet, whole_file
+from p10k_jax.files import whole_file
+from p10k_jax.parquet import read_parquet
 from tfds_builder import pictures
 
 FILE = "pictures.parquet"
