@@ -16,6 +16,7 @@ from ml_collections import ConfigDict, config_flags
 
 from p10k_jax.files import read_object, write_json
 from p10k_jax.training.duration import UNITS
+from tfds_builder.terminal import printable
 
 # Settings that may differ when a run goes on: at most the rounding of its numbers depends on them.
 _MAY_CHANGE = (
@@ -227,7 +228,7 @@ def clear_errors() -> Iterator[None]:
     except (ValueError, OSError) as error:
         if logging.vlog_is_on(1):
             traceback.print_exc()
-        print(f"\nerror: {error}", file=sys.stderr)
+        print(printable(f"\nerror: {error}"), file=sys.stderr)
         sys.exit(2)
 
 
@@ -261,7 +262,7 @@ def run_program(
             if missing:
                 raise ValueError(f"give {' and '.join(missing)}; --help tells more")
         except FLAG_ERRORS as error:
-            print(f"error: {flag_complaint(error)}", file=sys.stderr)
+            print(printable(f"error: {flag_complaint(error)}"), file=sys.stderr)
             sys.exit(2)
         quiet = flags.FLAGS["verbosity"].using_default_value  # absl sets it to INFO next
         return rest

@@ -310,6 +310,23 @@ def jax_export() -> Seeds:
     return {"whole": pack(files), "torn": pack(files | {"model.jaxexport": files["model.jaxexport"][:100]})}
 
 
+def page() -> Seeds:
+    return {
+        "plain": b"vit\x1fsku_catalogue\x1fpython -m\x1fcpu",
+        "tags": b'<script>alert(1)</script>\x1f" onload="x\x1f\'&amp;-->\x1f]]>',
+        "template": "{{ 7 * 7 }}\x1f{% x %}\x1f\u202e\x1f</title><svg/onload=x>".encode(),
+    }
+
+
+def terminal() -> Seeds:
+    return {
+        "escape": b"\x1b[2J\x1b]0;x\x07\x9b31m",
+        "table": b"a|b\\|c\n| d | `e` |\r\n<b>&*_[x](y)",
+        "text": "\u202eÖl 日本茶\u2028".encode() + b"\xff",
+        "yaml": b"a: 'b'\n---\n# c",
+    }
+
+
 SEEDS: dict[str, Callable[[], Seeds]] = {
     "raw_catalogue": raw_catalogue,
     "raw_archive": raw_archive,
@@ -324,6 +341,8 @@ SEEDS: dict[str, Callable[[], Seeds]] = {
     "workdir": workdir,
     "decoded": decoded,
     "predictions": predictions,
+    "page": page,
+    "terminal": terminal,
 }
 
 

@@ -18,6 +18,8 @@ MODULES = {
     "workdir": "run_targets",
     "decoded": "run_targets",
     "predictions": "run_targets",
+    "page": "text_targets",
+    "terminal": "text_targets",
 }
 
 
