@@ -86,6 +86,7 @@ def config_of_arguments(arguments: Sequence[str]) -> ConfigDict:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # how ml_collections loads a file
             values(arguments)
+            _ = values.config.is_locked  # one that could not be loaded says so when it is used
     except FLAG_ERRORS as error:
         raise ValueError(flag_complaint(error)) from error
     override_durations(values.config, config_flags.get_override_values(values["config"]))

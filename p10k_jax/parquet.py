@@ -40,7 +40,7 @@ def read_parquet(path: Path, schema: pa.Schema, way_out: str) -> pa.Table:
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror or error}); {way_out}.") from error
     # RuntimeError: what Parquet's own checks throw past Arrow's.
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, pa.ArrowException) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError, pa.ArrowException) as error:
         raise ValueError(f"{path} is not the table that it should be ({error!s:.500}); {way_out}.") from error
     return table
 

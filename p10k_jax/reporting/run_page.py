@@ -28,8 +28,13 @@ _GROUPS = 12
 
 
 def write_run_page(workdir: Path) -> Path:
-    """Writes `report.html` and returns its path."""
-    write_text(workdir / FILE, run_page(workdir))
+    """Writes `report.html` and returns its path. Raises ValueError where a file of the workdir is none of ours."""
+    try:
+        page = run_page(workdir)
+    except (LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        told = f"{type(error).__name__}: {error!s:.500}"
+        raise ValueError(f"{workdir / FILE} cannot be made of what lies in the workdir ({told}).") from error
+    write_text(workdir / FILE, page)
     return workdir / FILE
 
 

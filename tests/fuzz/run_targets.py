@@ -32,7 +32,8 @@ def _settings(data: bytes, folder: Path) -> None:
     with contextlib.suppress(ValueError):
         parse_arg(argument, variant="S/16", depth=3, rate=0.1, runlocal=False)
     file = f"configs/{name if name in CONFIGS else 'vit'}.py"
-    config = config_of_arguments([f"--config={file}{colon}{argument}", *rest])
+    settings = [line for line in rest if line.startswith("--config.")]  # another `--config=` would run another file
+    config = config_of_arguments([f"--config={file}{colon}{argument}", *settings])
     json.dumps(config.to_dict())
 
 

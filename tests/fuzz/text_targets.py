@@ -75,9 +75,9 @@ _PLAIN: list[list[tuple]] = []
 def _page(data: bytes, folder: Path) -> None:
     """A run's page has the tags that it has with other names."""
     if not _PLAIN:
-        _PLAIN.append(_page_of(["x", "x", "x", "x"], folder / "plain"))
+        _PLAIN.append(_page_of(["n", "n", "n", "n"], folder / "plain"))
     texts = data.decode("utf-8", "replace").split("\x1f", 3)
-    texts += ["x"] * (4 - len(texts))
+    texts = [f"n{text}" for text in texts + [""] * (4 - len(texts))]  # a name of nothing has no place on the page
     assert _page_of(texts, folder / "run") == _PLAIN[0]
 
 
@@ -99,6 +99,7 @@ def _terminal(data: bytes, folder: Path) -> None:
     for made in (escaped(text), code(text)):
         assert len(made.splitlines()) <= 1
         assert not any(character in made for character in "\x1b\r\n\x9b")
+    text = f"n{text}"  # no dataset whose terms are told
     facts = CardFacts("jax", _config(text), [(text, text, text)], 2, 5, 1, "usage", [text])
     card = model_card(folder, facts)
     card.encode()

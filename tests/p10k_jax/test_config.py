@@ -3,7 +3,7 @@ import json
 import pytest
 
 from configs import common, resnet, vit
-from p10k_jax.config import as_plain, differences, override_durations, parse_arg, resume_config
+from p10k_jax.config import as_plain, config_of_arguments, differences, override_durations, parse_arg, resume_config
 
 
 def test_parse_arg():
@@ -39,6 +39,11 @@ def test_percent_of_the_run_keeps_its_length():
     config.duration.percent = 10.0
     override_durations(config, {"duration.percent": 10.0})
     assert config.duration.to_dict() == {"steps": None, "epochs": 100.0, "examples": None, "percent": 10.0}
+
+
+def test_a_later_config_file_that_is_none_is_named():
+    with pytest.raises(ValueError, match=r"no_such\.py"):
+        config_of_arguments(["--config=configs/vit.py", "--config=configs/no_such.py"])
 
 
 def test_differences():

@@ -231,6 +231,13 @@ def test_a_damaged_file_costs_the_page_and_not_the_run(workdir, tmp_path):
     assert (copy / "report.html").read_bytes() == before
 
 
+def test_a_run_json_without_what_the_page_tells_is_named(workdir, tmp_path):
+    shutil.copytree(workdir[0], tmp_path / "workdir")
+    (tmp_path / "workdir" / "run.json").write_text(json.dumps({"device": "cpu"}))
+    with pytest.raises(ValueError, match=r"report\.html cannot be made of what lies in the workdir .KeyError: '"):
+        write_run_page(tmp_path / "workdir")
+
+
 @pytest.fixture(scope="module")
 def ablation(workdir, tmp_path_factory):
     """An ablation's page about runs that are there, that failed and that are pending."""
