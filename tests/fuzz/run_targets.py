@@ -39,6 +39,8 @@ def _settings(data: bytes, folder: Path) -> None:
 
 def _workdir(data: bytes, folder: Path) -> None:
     """A workdir: all that is read of it but the checkpoints' arrays."""
+    folder = folder / "run"  # beside a workdir lies which bucket it is of
+    folder.mkdir()
     folders.write(folders.unpack(data), folder)
     (folder / "checkpoints" / "30").mkdir(parents=True, exist_ok=True)
     asked = [
