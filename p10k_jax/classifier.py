@@ -1,6 +1,6 @@
 """A trained classifier wherever it was kept, a workdir or an export, ready to be shown pictures."""
 
-import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from p10k_jax import setup
 from p10k_jax.data.augment import Normalisation, normalise
 from p10k_jax.data.classes import Classes, read_classes
 from p10k_jax.data.view_settings import ViewSettings, read_preprocessing_file
+from p10k_jax.files import read_json
 from p10k_jax.finished import open_run
 from p10k_jax.models import Model, create
 from p10k_jax.models.functional import Tree
@@ -54,7 +55,18 @@ class Classifier(NamedTuple):
 
 
 def view_settings(config: ConfigDict) -> ViewSettings:
-    """How the pictures of a run's evaluation come about, from its resolved config."""
+    """How the pictures of a run's evaluation come about, from its resolved config.
+
+    Raises:
+        ValueError: settings that are missing or no numbers.
+    """
+    try:
+        return _views(config)
+    except (AttributeError, KeyError, TypeError, OverflowError) as error:
+        raise ValueError(f"the run's config does not say how its pictures are seen ({error!s:.500}).") from error
+
+
+def _views(config: ConfigDict) -> ViewSettings:
     data, builder = config.data, tfds_builder.BUILDERS.get(config.data.name)
     return ViewSettings(
         image_size=config.eval.image_size,
@@ -117,8 +129,14 @@ def _of_jax(folder: Path) -> Classifier:
     try:
         exported = jax_export.deserialize(bytearray((folder / PROGRAM).read_bytes()))
         weights = safetensors.numpy.load_file(folder / PROGRAM_WEIGHTS)
+        reaches_out = _REACHES_OUT.search(exported.mlir_module())
     except Exception as error:  # flatbuffers and MLIR raise what they like on damaged bytes
         raise ValueError(f"{folder}: {PROGRAM} or {PROGRAM_WEIGHTS} is damaged ({error}); export anew.") from error
+    if reaches_out:
+        raise ValueError(
+            f"{folder / PROGRAM} holds {reaches_out[0]}, which reaches beyond the computation and is none of what "
+            "p10k_jax.export writes; it is not run."
+        )
     platform = jax.default_backend()
     if (platform := {"gpu": "cuda"}.get(platform, platform)) not in exported.platforms:
         raise ValueError(f"{folder / PROGRAM} is for {', '.join(exported.platforms)}, and this machine has {platform}.")
@@ -127,17 +145,40 @@ def _of_jax(folder: Path) -> Classifier:
         outputs = exported.call(weights, images)
         return outputs["logits"], outputs["embedding"]
 
+    size = preprocessing.views.image_size
+    try:
+        shapes = jax.eval_shape(apply, weights, jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32))
+    except Exception as error:  # what does not fit is found out in many places
+        raise ValueError(
+            f"{folder}: {PROGRAM} does not fit what lies beside it ({error!s:.500}); export anew."
+        ) from error
+    if any(len(one.shape) != 2 or one.shape[0] != 2 for one in shapes) or shapes[0].shape[1] < len(classes):
+        raise ValueError(
+            f"{folder}: {PROGRAM} gives {shapes[0].shape} and {shapes[1].shape} of 2 pictures, with {len(classes)} "
+            "classes; export anew."
+        )
     source = f"{folder}, a program of jax"
     return Classifier(apply, weights, preprocessing.views, classes, source, preprocessing.notes, fixed_size=True)
+
+
+# Calls into the process by name or address, and transfers; a program of ours asserts shapes and no more.
+_REACHES_OUT = re.compile(r"custom_call(?! @shape_assertion\()|\b(stable|v|m)hlo\.(infeed|outfeed|send|recv)\b")
 
 
 def _of_timm(folder: Path) -> Classifier:
     preprocessing, classes = read_preprocessing_file(folder), read_classes(folder)
     architecture, num_classes, arguments = _timm_config(folder / TIMM_CONFIG)
     options = {"image_size": preprocessing.views.image_size} | options_of_timm(arguments, str(folder / TIMM_CONFIG))
-    model = create(architecture, num_classes=num_classes, dtype=jnp.dtype(preprocessing.dtype), **options)
-    params, batch_stats = jax.eval_shape(model.init, jax.random.key(0))
     tensors = read_weights(str(folder)).tensors
+    where = folder / TIMM_CONFIG
+    _check_sizes(options, preprocessing.views, num_classes, len(tensors), where)
+    try:
+        model = create(architecture, num_classes=num_classes, dtype=jnp.dtype(preprocessing.dtype), **options)
+        params, batch_stats = jax.eval_shape(model.init, jax.random.key(0))
+    except Exception as error:  # an argument may be of any kind, and each is found out elsewhere
+        raise ValueError(
+            f"{where} describes no model ({type(error).__name__}: {error!s:.500}); export anew."
+        ) from error
     fit = fit_tensors(tensors, {"params": params, "batch_stats": batch_stats}, prefix_tokens=model.prefix_tokens)
     if fit.new or fit.left_over:
         odd = (*fit.new, *fit.left_over)[0]
@@ -147,12 +188,32 @@ def _of_timm(folder: Path) -> Classifier:
     return Classifier(apply, weights, preprocessing.views, classes, f"{folder}, in timm's format", preprocessing.notes)
 
 
+# Larger than of any model that is known here; far less than what fills a machine.
+_MOST = {"width": 1 << 14, "heads": 1 << 10, "patch_size": 1 << 9, "registers": 1 << 10, "image_size": 1 << 13}
+
+
+def _check_sizes(options: dict[str, Any], views: ViewSettings, num_classes: int, tensors: int, where: Path) -> None:
+    """Raises ValueError for sizes that no model has: a shape is traced, and tables of positions are made, before any
+    tensor of the file is held against them."""
+    for key, most in (_MOST | {"depth": tensors}).items():
+        value, least = options.get(key, 1), 0 if key == "registers" else 1
+        if type(value) is not int or not least <= value <= most:
+            raise ValueError(
+                f"{where}: {key}={repr(value)[:99]} is not an integer from {least} to {most:,}; export anew."
+            )
+    if options["image_size"] != views.image_size or not 0 < num_classes < 1 << 24:
+        raise ValueError(
+            f"{where}: {num_classes} classes, {options['image_size']} pixels, where the pictures have "
+            f"{views.image_size}; export anew."
+        )
+
+
 def _timm_config(path: Path) -> tuple[str, int, dict[str, Any]]:
     """Architecture, number of classes and arguments."""
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_json(path, "export anew")
         architecture, num_classes, arguments = (config[key] for key in ("architecture", "num_classes", "model_args"))
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (TypeError, KeyError) as error:
         raise ValueError(f"{path} is not the config.json of p10k_jax.export ({error}); export anew.") from error
     if not (isinstance(architecture, str) and type(num_classes) is int and isinstance(arguments, dict)):
         raise ValueError(f"{path} is not the config.json of p10k_jax.export; export anew.")

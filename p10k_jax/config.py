@@ -14,8 +14,9 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from p10k_jax.files import write_json
+from p10k_jax.files import read_object, write_json
 from p10k_jax.training.duration import UNITS
+from tfds_builder.terminal import printable
 
 # Settings that may differ when a run goes on: at most the rounding of its numbers depends on them.
 _MAY_CHANGE = (
@@ -85,6 +86,7 @@ def config_of_arguments(arguments: Sequence[str]) -> ConfigDict:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # how ml_collections loads a file
             values(arguments)
+            _ = values.config.is_locked  # one that could not be loaded says so when it is used
     except FLAG_ERRORS as error:
         raise ValueError(flag_complaint(error)) from error
     override_durations(values.config, config_flags.get_override_values(values["config"]))
@@ -142,6 +144,8 @@ def resume_config(config: ConfigDict, workdir: Path) -> ConfigDict:
     record = read_workdir(workdir)
     if _GIVEN not in record:
         raise ValueError(f"workdir={workdir} holds no run that could go on; give another --workdir.")
+    if not isinstance(record[_GIVEN], ConfigDict):
+        raise ValueError(f"workdir={workdir}: config.json does not say what the run was given; give another --workdir.")
     _check_same(workdir, record[_GIVEN].to_dict(), as_plain(config))
     with config.unlocked():
         _adopt(config, record)
@@ -179,6 +183,8 @@ def _adopt(config: ConfigDict, record: ConfigDict, prefix: str = "") -> None:
     """Takes from a run's record what the config leaves open, but for what may change."""
     for key, value in config.items():
         if isinstance(value, ConfigDict):
+            if not isinstance(record.get(key), ConfigDict):
+                raise ValueError(f"the workdir's config.json has no settings {prefix}{key}; give another --workdir.")
             _adopt(value, record[key], f"{prefix}{key}.")
         elif value is None and key in record and not f"{prefix}{key}".startswith(_MAY_CHANGE):
             config[key] = record[key]
@@ -199,7 +205,7 @@ def read_workdir(workdir: Path) -> ConfigDict:
     record = workdir / "config.json"
     if not record.exists():
         raise ValueError(f"workdir={workdir} holds no config.json; is it a workdir of p10k_jax.train?")
-    return ConfigDict(json.loads(record.read_text()))
+    return ConfigDict(read_object(record, "give a workdir of p10k_jax.train"))
 
 
 def define_config_flag() -> None:
@@ -223,7 +229,7 @@ def clear_errors() -> Iterator[None]:
     except (ValueError, OSError) as error:
         if logging.vlog_is_on(1):
             traceback.print_exc()
-        print(f"\nerror: {error}", file=sys.stderr)
+        print(printable(f"\nerror: {error}"), file=sys.stderr)
         sys.exit(2)
 
 
@@ -257,7 +263,7 @@ def run_program(
             if missing:
                 raise ValueError(f"give {' and '.join(missing)}; --help tells more")
         except FLAG_ERRORS as error:
-            print(f"error: {flag_complaint(error)}", file=sys.stderr)
+            print(printable(f"error: {flag_complaint(error)}"), file=sys.stderr)
             sys.exit(2)
         quiet = flags.FLAGS["verbosity"].using_default_value  # absl sets it to INFO next
         return rest

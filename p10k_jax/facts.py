@@ -1,7 +1,6 @@
 """`run.json`: what a run was beside its settings: command, cost, hardware, versions."""
 
 import importlib.metadata
-import json
 import platform
 import shlex
 import sys
@@ -10,7 +9,7 @@ from typing import Any
 
 import jax
 
-from p10k_jax.files import write_json
+from p10k_jax.files import read_object, write_json
 from p10k_jax.models.cost import count_parameters, forward_flops
 from p10k_jax.models.functional import Model
 
@@ -55,4 +54,4 @@ def write_facts(workdir: Path, told: dict[str, Any]) -> None:
 def read_facts(workdir: Path) -> dict[str, Any]:
     """Reads `run.json`; empty for a workdir that has none, as of a soup."""
     path = workdir / FILE
-    return json.loads(path.read_text()) if path.exists() else {}
+    return read_object(path, "take it away: it tells of the run's cost and versions alone") if path.exists() else {}

@@ -60,10 +60,19 @@ def open_run(workdir: Path, checkpoint: str = "") -> FinishedRun:
         checkpoint: `best`, `last` or a step; empty: the best, or the last where none was evaluated.
 
     Raises:
-        ValueError: no run, or no such checkpoint.
+        ValueError: no run, no such checkpoint, or a config that describes no model.
     """
     config = read_workdir(workdir)
     checkpoints = Checkpoints(workdir / "checkpoints", metric="top1", read_only=True)
     step = checkpoints.resolve(checkpoint or ("best" if checkpoints.best() else "last"))
     checkpoints.close()
-    return FinishedRun(workdir, config, step, setup.make_model(config, padded=False))
+    try:
+        model = setup.make_model(config, padded=False)
+    except ValueError:
+        raise
+    except Exception as error:  # a record that is not ours may be wrong in any setting, and each fails in its own way
+        raise ValueError(
+            f"{workdir / 'config.json'} describes no model ({type(error).__name__}: {error!s:.500}); give a workdir of "
+            "p10k_jax.train."
+        ) from error
+    return FinishedRun(workdir, config, step, model)

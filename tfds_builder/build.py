@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tfds_builder import BUILDERS, base_builder, card, on_beam, prepare, raw, summary
 from tfds_builder import config as config_lib
+from tfds_builder.terminal import printable
 
 BAD_INPUT, STOPPED = 2, 130  # exit statuses
 _INPUT_ERRORS = (
@@ -69,13 +70,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if flags.card is not None:
             card.write_card(flags.card, builder)
     except _INPUT_ERRORS as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         print("stopped; nothing is left of this build", file=sys.stderr)
         return STOPPED
     # The workers of Beam are other processes: their memory is not known here.
-    print(_closing_words(builder, time.monotonic() - start, None if flags.beam_runner else peak_memory()))
+    words = _closing_words(builder, time.monotonic() - start, None if flags.beam_runner else peak_memory())
+    print(printable(words))
     return 0
 
 

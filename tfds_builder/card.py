@@ -16,6 +16,7 @@ import tensorflow_datasets as tfds
 
 from tfds_builder import config as config_lib
 from tfds_builder.base_builder import LABELS_FILE
+from tfds_builder.terminal import printable
 
 _SHOWN = 5  # names told of each oddity
 _QUANTILES = (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)
@@ -62,7 +63,7 @@ def _yaml(value: Any) -> str:
 
 
 def _encodable(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()
+    return printable(text)
 
 
 def write_card(path: Path, builder: tfds.core.DatasetBuilder) -> None:

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from tfds_builder.terminal import printable
+
 GROUND, PAPER, INK, FAINT, LINE = (246, 246, 244), (255, 255, 255), (34, 36, 42), (120, 124, 132), (222, 222, 218)
 MARGIN, GAP, TITLE_WIDTH = 28, 8, 240
 
@@ -193,7 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         draw_sheet(rows, heading, thumbnail=flags.thumbnail).save(output)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         return 2
     print(f"{len(rows)} of {catalogue.num_classes:,} classes: {output}")
     return 0

@@ -317,6 +317,8 @@ def _open_tree(
     depth = 1 if layout.pictures["train"][0].path.startswith("train/") else 0  # train/CLASS/… or CLASS/…
     folders = {split: [entry.path.split("/")[depth] for entry in layout.pictures[split]] for split in ("train", "test")}
     classes = tables.class_table_of_folders(str(manual_dir), folders["train"], folders["test"], _read_classes(layout))
+    for entry in (*layout.pictures["train"], *layout.pictures["test"]):
+        tables.check_printable(str(manual_dir), "file name", entry.path)
     entries, labels = {}, {}
     for split in ("train", "test"):
         order = sorted(range(len(folders[split])), key=lambda i, split=split: layout.pictures[split][i].path)
@@ -325,9 +327,6 @@ def _open_tree(
     if not has_test:
         entries, labels = _draw_test(entries["train"], labels["train"], test_percent or DEFAULT_TEST_PERCENT, seed)
     names = {split: tuple(entry.path for entry in entries[split]) for split in entries}
-    for split in names:
-        for name in names[split]:
-            tables.check_printable(str(manual_dir), "file name", name)
     return _catalogue(
         layout,
         manual_dir,

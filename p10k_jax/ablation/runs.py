@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from p10k_jax.ablation.variants import arguments_of
 from p10k_jax.config import read_workdir, resume_config
 from p10k_jax.evaluation.files import read_said
 from p10k_jax.facts import read_facts
-from p10k_jax.files import write_text
+from p10k_jax.files import read_object, write_text
 from p10k_jax.reporting.writers import read_metrics
 from p10k_jax.training.checkpoint import Best
 
@@ -129,7 +128,7 @@ def figures_of(run: Run, judged: Judged) -> dict[str, Any] | None:
     folder = run.workdir / "eval" / judged.split
     if not (folder / "metrics.json").exists() or not (folder / "predictions.parquet").exists():
         return None
-    figures = json.loads((folder / "metrics.json").read_text())
+    figures = read_object(folder / "metrics.json", "take it away: it is made anew")
     expected = read_workdir(run.workdir).eval
     said = {"step": _step(run, judged.checkpoint), "image_size": expected.image_size, "crop": expected.crop}
     if figures.get("flip") or any(figures.get(key) != value for key, value in said.items()):

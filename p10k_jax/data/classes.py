@@ -74,11 +74,13 @@ def read_classes(folder: Path) -> Classes:
     path = folder / FILE
     if not path.exists():
         raise ValueError(f"{folder} holds no {FILE}; `python -m p10k_jax.evaluate --workdir={folder}` writes it.")
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
     try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
         if [int(row["label"]) for row in rows] != list(range(len(rows))):
             raise ValueError("the labels do not count up from 0")
+        if not all(isinstance(row[column], str) for row in rows for column in ("name", "group_name")):
+            raise ValueError("a row is cut short")
         counts = [row["train_images"] for row in rows]
         return Classes(
             names=tuple(row["name"] for row in rows),
@@ -86,5 +88,5 @@ def read_classes(folder: Path) -> Classes:
             group_names=tuple(row["group_name"] for row in rows),
             train_images=np.array(counts, np.int64) if all(counts) else None,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (OSError, csv.Error, KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{path} is no table of classes: {error}.") from error

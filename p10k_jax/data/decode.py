@@ -12,6 +12,7 @@ import numpy as np
 from absl import logging
 
 from tfds_builder import pictures
+from tfds_builder.terminal import printable
 
 UNREADABLE = "unreadable"
 # How a picture was read, by number: 0 is the fast path, 4 is a grey canvas in place of an unreadable picture.
@@ -63,7 +64,9 @@ class DecodeReport:
         self.counts += np.bincount(rungs, minlength=len(RUNGS))
         for position in np.flatnonzero(rungs == RUNGS.index(UNREADABLE)):
             if names[position] not in self.unreadable and len(self.unreadable) < 20:
-                logging.warning("No decoder reads picture %s; the model sees grey in its place.", names[position])
+                logging.warning(
+                    "No decoder reads picture %s; the model sees grey in its place.", printable(names[position])
+                )
                 self.unreadable.append(names[position])
 
     def __str__(self) -> str:

@@ -27,7 +27,9 @@ from jaxtyping import Bool, Float32, Int, Int8, Int32, UInt8
 
 from p10k_jax.data.decode import decode_canvas
 from p10k_jax.data.splits import Split
-from p10k_jax.files import write_json
+from p10k_jax.files import read_object, write_json
+from p10k_jax.parquet import read_parquet
+from p10k_jax.weights.npz_files import LONGEST_HEADER, npy_header
 from tfds_builder.disk import free_bytes
 from tfds_builder.locking import building
 from tfds_builder.processing import available_cores, ordered_map
@@ -150,28 +152,38 @@ def open_decoded(folder: Path) -> Decoded:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} does not exist.")
     try:
-        about = json.loads((folder / _ABOUT).read_text())
-        for name, size in about["bytes"].items():
+        about = read_object(folder / _ABOUT, "it is made anew")
+        for name in (_IMAGES, _COLUMNS):
+            size = about["bytes"][name]
             if (there := (folder / name).stat().st_size) != size:
                 raise DamagedError(f"{folder / name} is damaged: it has {there:,} bytes of {size:,}.")
-        images = np.load(folder / _IMAGES, mmap_mode="r", allow_pickle=False)
-        table = pq.read_table(folder / _COLUMNS)
+        images = _mapped(folder / _IMAGES)
+        table = read_parquet(folder / _COLUMNS, SCHEMA, "it is made anew")
         columns = {
             name: table[name].to_numpy()
             if name not in ("name", "usage")
             else np.array(table[name].to_pylist(), np.str_)
-            for name in _SCHEMA.names
+            for name in SCHEMA.names
         }
-    except (OSError, KeyError, pa.ArrowException, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DamagedError(f"{folder} is damaged: {error}") from error
-    except ValueError as error:
+        expected = (about["examples"], about["canvas_size"], about["canvas_size"], 3)
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise error if isinstance(error, DamagedError) else DamagedError(f"{folder} is damaged: {error}") from error
-    expected = (about["examples"], about["canvas_size"], about["canvas_size"], 3)
     if images.shape != expected or images.dtype != np.uint8 or len(table) != len(images):
         raise DamagedError(
             f"{folder} is damaged: {images.dtype}{images.shape} with {len(table)} rows is not {expected}."
         )
     return Decoded(folder, images.view(np.ndarray), **columns)
+
+
+def _mapped(path: Path) -> np.memmap:
+    with path.open("rb") as file:
+        header = npy_header(path.name, file.read(LONGEST_HEADER))
+    if header.dtype != np.uint8:
+        raise ValueError(f"{path.name} holds {header.dtype} and no bytes; Python objects are not unpickled")
+    if header.offset + header.nbytes != path.stat().st_size:
+        raise ValueError(f"{path.name} claims {header.dtype}{header.shape}, which it has no room for")
+    order = "F" if header.fortran_order else "C"
+    return np.memmap(path, header.dtype, mode="r", offset=header.offset, shape=header.shape, order=order)
 
 
 def find_decoded(folder: Path) -> Decoded | None:
@@ -182,7 +194,7 @@ def find_decoded(folder: Path) -> Decoded | None:
         return None
 
 
-_SCHEMA = pa.schema(
+SCHEMA = pa.schema(
     {
         "aspect": pa.float32(),
         "label": pa.int32(),
@@ -231,7 +243,7 @@ def _build(folder: Path, split: Split, identity: dict[str, Any], progress: Progr
     temporary.mkdir()
     try:
         columns = _write_images(temporary / _IMAGES, split, identity["canvas_size"], progress)
-        pq.write_table(pa.table(columns, schema=_SCHEMA), temporary / _COLUMNS)
+        pq.write_table(pa.table(columns, schema=SCHEMA), temporary / _COLUMNS)
         for name in (_IMAGES, _COLUMNS):
             with (temporary / name).open("rb") as file:
                 os.fsync(file.fileno())
@@ -250,7 +262,7 @@ def _build(folder: Path, split: Split, identity: dict[str, Any], progress: Progr
 
 def _write_images(path: Path, split: Split, canvas_size: int, progress: Progress | None) -> dict[str, list]:
     """Decodes all pictures into one array file; returns the columns."""
-    columns = {name: [] for name in _SCHEMA.names}
+    columns = {name: [] for name in SCHEMA.names}
     workers = available_cores()
     decode = functools.partial(_decode_chunk, split, canvas_size)
     with path.open("wb") as file, ThreadPoolExecutor(workers) as pool:
@@ -270,12 +282,12 @@ def _write_images(path: Path, split: Split, canvas_size: int, progress: Progress
 def _decode_chunk(split: Split, canvas_size: int, start: int) -> tuple[UInt8[np.ndarray, "n s s 3"], dict[str, list]]:
     indices = range(start, min(start + _CHUNK_ROWS, len(split)))
     images = np.empty((len(indices), canvas_size, canvas_size, 3), np.uint8)
-    rows = {name: [] for name in _SCHEMA.names}
+    rows = {name: [] for name in SCHEMA.names}
     for canvas, index in zip(images, indices, strict=True):
         example = split.read(index)
         aspect, rung = decode_canvas(example.image, canvas)
         values = (aspect, example.label, example.group, rung, example.name, example.usage)
-        for name, value in zip(_SCHEMA.names, values, strict=True):
+        for name, value in zip(SCHEMA.names, values, strict=True):
             rows[name].append(value)
     return images, rows
 

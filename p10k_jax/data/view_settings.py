@@ -1,12 +1,11 @@
 """How a picture becomes what the model sees in evaluation, kept beside exported weights as `preprocessing.json`."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from p10k_jax.data.augment import Normalisation
-from p10k_jax.files import write_json
+from p10k_jax.files import read_json, write_json
 
 FILE = "preprocessing.json"
 DTYPES = ("float32", "bfloat16")
@@ -74,10 +73,7 @@ def read_preprocessing_file(folder: Path) -> Preprocessing:
     path = folder / FILE
     if not path.is_file():
         raise ValueError(f"{folder} holds no {FILE}; is it a folder of p10k_jax.export? An older one is exported anew.")
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no JSON ({error}); export anew.") from error
+    told = read_json(path, "export anew")
     wrong = _wrong(told)
     if wrong:
         raise ValueError(f"{path}: {wrong}; export anew.")

@@ -13,6 +13,7 @@ from p10k_jax.data.classes import Classes
 from p10k_jax.evaluation.figures import figures
 from p10k_jax.evaluation.predictions import Predictions
 from p10k_jax.files import whole_file, write_json
+from p10k_jax.parquet import read_parquet
 
 
 def write_table(path: Path, table: pa.Table, said: Mapping[str, Any], **how) -> None:
@@ -24,8 +25,12 @@ def write_table(path: Path, table: pa.Table, said: Mapping[str, Any], **how) -> 
 
 def read_said(path: Path) -> dict[str, str]:
     """What `write_table` was told to say, as text; reads no column."""
-    metadata = pq.read_schema(path).metadata or {}
-    return {key.decode(): value.decode() for key, value in metadata.items() if key != b"ARROW:schema"}
+    metadata = _schema(path).metadata or {}
+    return {
+        key.decode(errors="replace"): value.decode(errors="replace")
+        for key, value in metadata.items()
+        if key != b"ARROW:schema"
+    }
 
 
 def write_embeddings(path: Path, predictions: Predictions, said: Mapping[str, Any]) -> None:
@@ -43,11 +48,25 @@ def write_embeddings(path: Path, predictions: Predictions, said: Mapping[str, An
 
 def read_embeddings(path: Path) -> tuple[list[str], Float[np.ndarray, "n d"]]:
     """Names and vectors as `write_embeddings` wrote them. Raises ValueError if the columns are not those."""
-    table = pq.read_table(path)
-    if table.schema.names != ["name", "embedding"]:
-        raise ValueError(f"{path} has columns {table.schema.names}, embeddings have ['name', 'embedding'].")
+    kind = _schema(path).field("embedding").type if "embedding" in _schema(path).names else None
+    if kind is None or not pa.types.is_fixed_size_list(kind) or not 0 < kind.list_size < _WIDEST:
+        raise ValueError(f"{path} has no embeddings of one width; evaluate anew with --embeddings.")
+    schema = pa.schema({"name": pa.string(), "embedding": pa.list_(pa.float32(), kind.list_size)})
+    table = read_parquet(path, schema, "evaluate anew with --embeddings")
     column = table["embedding"].combine_chunks()
     return table["name"].to_pylist(), column.flatten().to_numpy().reshape(len(column), -1)
+
+
+_WIDEST = 1 << 20
+
+
+def _schema(path: Path) -> pa.Schema:
+    try:
+        return pq.read_schema(path)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror or error}).") from error
+    except (ValueError, RuntimeError, pa.ArrowException) as error:
+        raise ValueError(f"{path} is no Parquet file ({error!s:.500}).") from error
 
 
 def write_evaluation(

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
@@ -20,6 +19,7 @@ from p10k_jax.data.batches import Batch, HostBatch, Loaded
 from p10k_jax.evaluation.neighbours import Gallery, search
 from p10k_jax.models.functional import Model, Tree
 from p10k_jax.models.heads import unit
+from p10k_jax.parquet import read_parquet
 from p10k_jax.training.mesh import array_split
 
 TOP = 5
@@ -254,8 +254,13 @@ def gather_hosts(local: HostBatch) -> list[HostBatch]:
 
 
 def read_predictions(path: Path) -> pa.Table:
-    """Reads a `predictions.parquet`. Raises ValueError if the columns are not a predictions table's."""
-    table = pq.read_table(path)
-    if table.schema.names != SCHEMA.names:
-        raise ValueError(f"{path} has columns {table.schema.names}, a predictions table has {SCHEMA.names}.")
+    """Reads a `predictions.parquet`.
+
+    Raises:
+        ValueError: no such file, other columns, a row without a prediction or with more scores than labels.
+    """
+    table = read_parquet(path, SCHEMA, "evaluate anew")
+    labels, scores = (pc.list_value_length(table[name]) for name in ("top5_labels", "top5_scores"))
+    if not pc.all(pc.equal(labels, scores)).as_py() or (pc.min(labels).as_py() or 0) < min(1, len(table)):
+        raise ValueError(f"{path} has a row without predictions, or with other scores than labels; evaluate anew.")
     return table

@@ -24,6 +24,7 @@ from p10k_jax.models.registry import create, known_names
 from p10k_jax.weights.files import read_weights
 from p10k_jax.weights.fit import count_classes, fit_tensors
 from p10k_jax.weights.preprocessing import preprocessing_of
+from tfds_builder.terminal import printable
 
 
 def describe(name: str, image_size: int, num_classes: int) -> str:
@@ -105,9 +106,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         np.save(buffer, logits)
         write_bytes(flags.output, buffer.getvalue())
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         return 2
-    print(f"{report}\n{flags.output}: float32{list(logits.shape)}")
+    print(f"{printable(str(report))}\n{flags.output}: float32{list(logits.shape)}")
     return 0
 
 

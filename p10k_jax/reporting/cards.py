@@ -1,12 +1,12 @@
 """Model cards (Mitchell et al., "Model Cards for Model Reporting", arXiv 1810.03993) out of what a workdir holds."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from p10k_jax.facts import read_facts
+from p10k_jax.files import read_json
 from p10k_jax.weights.hub import PREFIXES
 from tfds_builder.card import PRODUCTS10K_TERMS, code, escaped, front_matter, table
 
@@ -58,10 +58,7 @@ def read_figures(workdir: Path) -> list[Figures]:
     """
     found = []
     for path in sorted(workdir.glob("eval/*/metrics.json")):
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path} is no JSON ({error}); evaluate anew.") from error
+        values = read_json(path, "evaluate anew")
         if not isinstance(values, dict):
             raise ValueError(f"{path} holds no figures; evaluate anew.")
         found.append(Figures(path.parent.name, values))

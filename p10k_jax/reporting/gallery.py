@@ -17,12 +17,13 @@ from jaxtyping import Int
 
 from p10k_jax.data.splits import Split
 from p10k_jax.files import whole_file
+from p10k_jax.parquet import read_parquet
 from tfds_builder import pictures
 
 FILE = "pictures.parquet"
 MISTAKES, PAIRS, OF_A_PAIR, EXAMPLES = 24, 12, 3, 4
 _SIDE = 144  # pixels; shown at up to 112 CSS pixels, some more for sharp screens
-_SCHEMA = pa.schema([("role", pa.string()), ("name", pa.string()), ("label", pa.int32()), ("jpeg", pa.binary())])
+SCHEMA = pa.schema([("role", pa.string()), ("name", pa.string()), ("label", pa.int32()), ("jpeg", pa.binary())])
 
 
 class Chosen(NamedTuple):
@@ -92,10 +93,10 @@ def write_gallery(
 
     with ThreadPoolExecutor() as pool:
         read_rows = list(pool.map(read, wanted))
-    columns = list(zip(*read_rows, strict=True)) or [[]] * len(_SCHEMA)
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, _SCHEMA, strict=True)]
+    columns = list(zip(*read_rows, strict=True)) or [[]] * len(SCHEMA)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
     with whole_file(folder / FILE) as temporary:
-        pq.write_table(pa.Table.from_arrays(arrays, schema=_SCHEMA), temporary)
+        pq.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), temporary)
 
 
 def thumbnail(data: bytes) -> bytes:
@@ -130,7 +131,7 @@ def read_gallery(folder: Path) -> Gallery:
     gallery = Gallery({}, {}, {})
     if not (folder / FILE).exists():
         return gallery
-    for row in pq.read_table(folder / FILE).to_pylist():
+    for row in read_parquet(folder / FILE, SCHEMA, "evaluate anew").to_pylist():
         address = "data:image/jpeg;base64," + base64.b64encode(row["jpeg"]).decode()
         if row["role"] == "mistake":
             gallery.surest[row["name"]] = address

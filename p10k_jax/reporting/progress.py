@@ -7,6 +7,8 @@ from typing import TextIO
 
 import jax
 
+from tfds_builder.terminal import printable
+
 
 def duration_text(seconds: float) -> str:
     """Seconds as `42s`, `3m07s` or `5h12m`."""
@@ -21,8 +23,9 @@ def duration_text(seconds: float) -> str:
 class Console:
     """Prints on process 0 and is silent elsewhere.
 
-    On a terminal the live line is rewritten in place; into a file or a pipe it is written every `quiet_seconds`.
-    `alone` says that this is the only process, where asking JAX would take the accelerator from a child.
+    On a terminal the live line is rewritten in place; into a file or a pipe it is written every `quiet_seconds`. What a
+    terminal would obey, in the name of a file say, is written as an escape. `alone` says that this is the only process,
+    where asking JAX would take the accelerator from a child.
     """
 
     def __init__(self, stream: TextIO | None = None, *, quiet_seconds: float = 15.0, alone: bool = False):
@@ -36,7 +39,7 @@ class Console:
     def say(self, text: str) -> None:
         """A line that stays."""
         if self._speaks:
-            self._stream.write(self._erase() + text + "\n")
+            self._stream.write(self._erase() + printable(text) + "\n")
             self._stream.flush()
 
     def live(self, text: str, *, final: bool = False) -> None:
@@ -44,7 +47,7 @@ class Console:
         now = time.monotonic()
         if not self._speaks or (not self._live and not final and now - self._last_live < self._quiet_seconds):
             return
-        self._last_live = now
+        self._last_live, text = now, printable(text)
         if self._live and not final:
             erase, text = self._erase(), text[: self._columns()]
             self._stream.write(erase + text)

@@ -15,7 +15,7 @@ from p10k_jax.data.classes import FILE as CLASSES
 from p10k_jax.data.classes import Classes, read_classes
 from p10k_jax.evaluation.predictions import read_predictions
 from p10k_jax.facts import read_facts
-from p10k_jax.files import write_text
+from p10k_jax.files import read_object, write_text
 from p10k_jax.reporting import charts
 from p10k_jax.reporting.charts import Bar, Series, percent, plain
 from p10k_jax.reporting.gallery import PAIRS, Gallery, read_gallery
@@ -28,8 +28,13 @@ _GROUPS = 12
 
 
 def write_run_page(workdir: Path) -> Path:
-    """Writes `report.html` and returns its path."""
-    write_text(workdir / FILE, run_page(workdir))
+    """Writes `report.html` and returns its path. Raises ValueError where a file of the workdir is none of ours."""
+    try:
+        page = run_page(workdir)
+    except (LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        told = f"{type(error).__name__}: {error!s:.500}"
+        raise ValueError(f"{workdir / FILE} cannot be made of what lies in the workdir ({told}).") from error
+    write_text(workdir / FILE, page)
     return workdir / FILE
 
 
@@ -160,7 +165,7 @@ def _curves(rows: Sequence[Mapping], config: Mapping) -> list[Markup]:
 
 def _split(folder: Path, classes: Classes | None) -> dict[str, Any]:
     """What the page shows of one evaluated split."""
-    figures = json.loads((folder / "metrics.json").read_text())
+    figures = read_object(folder / "metrics.json", "evaluate anew")
     table = read_predictions(folder / "predictions.parquet")
     gallery = read_gallery(folder)
     return {
@@ -198,7 +203,7 @@ def _settings(figures: Mapping) -> str:
 
 def _neighbour_tiles(path: Path, figures: Mapping) -> list[dict[str, str]]:
     """What the embeddings say, where they were judged in the same evaluation."""
-    told = json.loads(path.read_text()) if path.exists() else {}
+    told = read_object(path, "evaluate anew") if path.exists() else {}
     if not told or any(told.get(key) != figures.get(key) for key in ("step", "image_size", "crop", "flip")):
         return []
     knn, fused, retrieval = told["knn"], told["fused"], told["retrieval"]["gallery"]

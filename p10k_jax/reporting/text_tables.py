@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 
+from tfds_builder.card import escaped, table
+from tfds_builder.terminal import one_line
+
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns under their names, the first to the left and the others to the right."""
-    table = [header, *rows]
+    """Columns under their names, the first to the left and the others to the right; each cell on one line."""
+    table = [[one_line(cell) for cell in row] for row in (header, *rows)]
     widths = [max(len(row[column]) for row in table) for column in range(len(header))]
     lines = (
         "  ".join(cell.rjust(width) if number else cell.ljust(width) for number, (cell, width) in enumerate(cells))
@@ -15,6 +18,5 @@ def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    """A Markdown table; what cells hold of Markdown or HTML is shown as it stands."""
+    return table([escaped(cell) for cell in header], [[escaped(cell) for cell in row] for row in rows])

@@ -90,16 +90,28 @@ class MetricWriter:
 
 
 def read_metrics(path: Path) -> list[dict]:
-    """Rows of a `metrics.jsonl`; none if there is no file. A last line that a kill cut short is passed over."""
+    """Rows of a `metrics.jsonl`; none if there is no file.
+
+    What is no object with a `step` and numbers, as a last line that a kill cut short, is passed over.
+    """
     if not path.exists():
         return []
     rows = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
             continue
+        if _is_row(row):
+            rows.append(row)
     return rows
+
+
+def _is_row(row: Any) -> bool:
+    """Whether it is what `MetricWriter` writes."""
+    if not isinstance(row, dict) or type(row.get("step")) is not int:
+        return False
+    return all(type(value) is float or (type(value) is int and abs(value) < 2**63) for value in row.values())
 
 
 def images_per_second(rows: Iterable[Mapping]) -> float:

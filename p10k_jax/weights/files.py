@@ -5,7 +5,6 @@ Nothing is unpickled: `.safetensors` and `.npz` are read, all else is refused wi
 
 import contextlib
 import hashlib
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import safetensors
 
+from p10k_jax.files import read_json
 from p10k_jax.weights.foreign_names import in_timm_names, is_torchvision_vit
 from p10k_jax.weights.hub import CONFIG, PREFIXES, WEIGHTS, fetch_from_hub
 from p10k_jax.weights.npz_weights import npz_preprocessing, read_npz_weights
@@ -117,10 +117,7 @@ def _preprocessing(located: _Located) -> Preprocessing | None:
 
 
 def _read_config(path: Path) -> Mapping[str, Any]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError, RecursionError) as error:
-        raise ValueError(f"{path} is no JSON ({error}); fetch it again.") from error
+    config = read_json(path, "fetch it again")
     if not isinstance(config, dict):
         raise ValueError(f"{path} is not timm's config.json, which is an object with pretrained_cfg.")
     return config

@@ -17,21 +17,29 @@ _CHUNK = 1 << 22
 # Trained weights shrink by a tenth or two; what claims to unpack to more than this is a bomb.
 _LARGEST_RATIO = 10
 _SLACK = 1 << 20
-_LONGEST_HEADER = 10_000
+LONGEST_HEADER = 10_000
 _HEADER = re.compile(
     r"\{'descr': ?'(?P<kind>[<>|=]?[a-zA-Z][0-9]*)', ?'fortran_order': ?(?P<fortran>True|False), ?"
     r"'shape': ?\((?P<shape>[0-9L, ]{0,200})\),? ?\}\s*"
 )
 
 
-class _Header(NamedTuple):
+class Header(NamedTuple):
+    """What an `.npy` file begins with.
+
+    Attributes:
+        shape, fortran_order, dtype: Of the array.
+        offset: Of the first value, bytes.
+    """
+
     shape: tuple[int, ...]
     fortran_order: bool
     dtype: np.dtype
-    offset: int  # of the first value, in bytes
+    offset: int
 
     @property
     def nbytes(self) -> int:
+        """Of the values."""
         count = 1
         for length in self.shape:  # Python's integers: NumPy's would run over
             count *= length
@@ -94,9 +102,9 @@ class NpzArchive:
             values = values.view(ml_dtypes.bfloat16)
         return np.asarray(values, np.float32)
 
-    def _header(self, name: str) -> _Header:
+    def _header(self, name: str) -> Header:
         with self._open(name) as file:
-            header = _parsed(name, file.read(_LONGEST_HEADER))
+            header = npy_header(name, file.read(LONGEST_HEADER))
         if not (header.dtype.kind in "fiu" or (header.dtype.kind == "V" and header.dtype.itemsize == 2)):
             raise ValueError(f"{self.path}: {name} holds {header.dtype}, which are no weights; nothing is unpickled.")
         size = self._members[name].file_size
@@ -113,9 +121,15 @@ class NpzArchive:
             yield file
 
 
-def _parsed(name: str, start: bytes) -> _Header:
-    """The header of a member from its first bytes. A pattern reads it: NumPy's own parser takes Python literals and
-    fails on broken ones with half a dozen kinds of errors."""
+def npy_header(name: str, start: bytes) -> Header:
+    """The header of an `.npy` file from its first 10,000 bytes.
+
+    A pattern reads it: NumPy's own parser takes Python literals and fails on broken ones with half a dozen kinds of
+    errors.
+
+    Raises:
+        ValueError: no header, or one of values that NumPy does not know.
+    """
     width = {b"\x93NUMPY\x01\x00": 2, b"\x93NUMPY\x02\x00": 4}.get(start[:8], 0)
     end = 8 + width + int.from_bytes(start[8 : 8 + width], "little")
     match = _HEADER.fullmatch(start[8 + width : end].decode("latin-1")) if width else None
@@ -126,7 +140,7 @@ def _parsed(name: str, start: bytes) -> _Header:
         dtype = np.dtype(match["kind"])
     except TypeError as error:
         raise ValueError(f"{name} has values of an unknown kind, {match['kind']}") from error
-    return _Header(shape, match["fortran"] == "True", dtype, end)
+    return Header(shape, match["fortran"] == "True", dtype, end)
 
 
 @contextlib.contextmanager

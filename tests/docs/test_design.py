@@ -12,7 +12,7 @@ PROGRAMS = ("train", "evaluate", "predict", "export", "soup", "compare", "ablate
 SHARED = ("setup", "recipe", "pixels", "program", "finished", "classifier", "neighbour_evaluation")
 # From below; rooms between braces stand on one floor.
 FLOORS = (
-    {"tfds_builder", "files"},
+    {"tfds_builder", "files", "parquet"},
     {"buckets", "bucket_data"},
     {"models"},
     {"weights"},
@@ -74,6 +74,7 @@ def test_every_room_and_program_is_in_the_picture():
         "files",
         "hardware",
         "hosts",
+        "parquet",
         "stopping",
         "compilation_cache",
     }

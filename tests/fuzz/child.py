@@ -3,9 +3,11 @@
 python -m tests.fuzz.child TARGET LIBFUZZER_ARGUMENTS
 """
 
+import hashlib
 import os
 import sys
 import traceback
+from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 
@@ -37,13 +39,21 @@ def main() -> None:
         target = load(name)
     from tests.fuzz.check import Finding, check
 
+    executions = 0
+
     def run(data: bytes) -> None:
+        nonlocal executions
+        executions += 1
         try:
             check(target, data)
-        except Finding:
-            traceback.print_exc()  # with what it came from; Atheris prints the last alone
-            raise
+        except Finding:  # libFuzzer would leave by way of exit handlers, and JAX's may wait for ever
+            traceback.print_exc()
+            name = hashlib.sha256(data).hexdigest()[:16]
+            Path(f"{prefix}finding-{name}").write_bytes(data)
+            print(f"stat::number_of_executed_units: {executions}", flush=True)
+            os._exit(1)
 
+    prefix = next(argument for argument in arguments if argument.startswith("-artifact_prefix=")).partition("=")[2]
     atheris.Setup([sys.argv[0], f"-max_len={target.most_bytes}", *arguments], run)
     atheris.Fuzz()
 

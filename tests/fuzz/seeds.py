@@ -9,10 +9,19 @@ import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+import jax
+import jax.export
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import safetensors.numpy
 from PIL import Image
 
+from configs import demo
+from p10k_jax.config import as_plain
+from p10k_jax.data.decoded import SCHEMA as DECODED
+from p10k_jax.evaluation.predictions import SCHEMA
+from p10k_jax.models import create
 from p10k_jax.weights.state_dict import to_timm
 from tests.fuzz.folders import pack
 from tests.fuzz.weight_targets import TEMPLATE
@@ -188,6 +197,137 @@ def npz() -> Seeds:
     }
 
 
+def settings() -> Seeds:
+    return {
+        "plain": b"vit\n--config.batch_size=64\n--config.optimizer.learning_rate=3e-4",
+        "argument": b"vit:variant=Ti/16\n--config.duration.steps=10\n--config.model.options.depth=2",
+        "tuple": b"demo\n--config.data.mean=(0.5, 0.5, 0.5)\n--config.log.trackers=('wandb',)\n--config.head.bnneck",
+        "unknown": b"resnet:depth=50\n--config.optimiser.rate=1",
+    }
+
+
+def small_config() -> dict:
+    config = as_plain(demo.get_config())
+    config["model"] |= {"num_classes": 3, "num_groups": 1, "padded_classes": 3}
+    config["model"]["options"] |= {"depth": 1, "width": 8, "heads": 2}
+    config["eval"] |= {"image_size": 16, "crop": 0.0}
+    config["model"]["dtype"] = "float32"
+    config["data"] |= {"image_size": 16, "canvas_size": 18, "mean": [0.5] * 3, "std": [0.5] * 3}
+    return config
+
+
+CLASSES_CSV = b'label,name,group,group_name,train_images\n0,tea,0,drink,9\n1,soap,1,home,5\n2,"a,b",1,home,0\n'
+
+
+def compact(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def workdir() -> Seeds:
+    config = small_config()
+    figures = {"time": 1.5, "seconds": 4.5, "train/loss": 0.5, "test/top1": 0.5}
+    files = {
+        "config.json": compact(config | {"given": as_plain(demo.get_config())}),
+        "run.json": compact({"command": "python -m p10k_jax.train", "parameters": 5, "total_steps": 30}),
+        "classes.csv": CLASSES_CSV,
+        "metrics.jsonl": b"\n".join(compact({"step": step} | figures) for step in (9, 30)) + b"\n{",
+        "eval/test/metrics.json": compact({"step": 30, "count": 2, "top1": 0.5}),
+    }
+    few = {part: config[part] for part in ("model", "head", "data", "eval")}
+    return {
+        "whole": pack(files),
+        "few": pack(files | {"config.json": compact(few)}),
+        "none": pack({"config.json": b"[1]", "metrics.jsonl": b"{}"}),
+    }
+
+
+def parquet(columns: Mapping[str, list], schema: pa.Schema, **how) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(columns, schema=schema), buffer, **how)
+    return buffer.getvalue()
+
+
+def decoded() -> Seeds:
+    images = io.BytesIO()
+    np.save(images, np.zeros((2, 2, 2, 3), np.uint8))
+    columns = {"aspect": [1.0, 0.5], "label": [0, 1], "group": [0, 0], "rung": [0, 4]}
+    columns |= {"name": ["1", "é"], "usage": ["", ""]}
+    files = {"images.npy": images.getvalue(), "columns.parquet": parquet(columns, DECODED, store_schema=False)}
+    about = {"format": 2, "examples": 2, "canvas_size": 2, "bytes": {name: len(data) for name, data in files.items()}}
+    files["about.json"] = compact(about)
+    return {
+        "whole": pack(files),
+        "torn": pack(files | {"images.npy": images.getvalue()[:-3]}),
+        "none": pack({"about.json": b"{}"}),
+    }
+
+
+def predictions() -> Seeds:
+    columns = {"name": ["1", "2"], "label": [0, 1], "group": [0, 0], "usage": ["public", "private"]}
+    columns |= {"top5_labels": [[0, 1], [0, 1]], "top5_scores": [[0.75, 0.25], [0.5, 0.5]]}
+    table = parquet(columns, SCHEMA, store_schema=False)
+    other = parquet(columns | {"label": [1, 1]}, SCHEMA, store_schema=False)
+    schema = pa.schema({"name": pa.string(), "embedding": pa.list_(pa.float32(), 2)})
+    embeddings = parquet({"name": ["1"], "embedding": [[0.5, 1.0]]}, schema)
+    return {
+        "same": pack({"a": table}),
+        "two": pack({"a": table, "b": other}),
+        "embeddings": pack({"a": other, "embeddings": embeddings}),
+        "none": pack({"a": embeddings}),
+    }
+
+
+def beside_export() -> dict[str, bytes]:
+    views = {"image_size": 8, "canvas_size": 10, "crop": 0.875, "pad": False, "mean": [0.5] * 3, "std": [0.5] * 3}
+    told = views | {"shorter_side": 0, "dtype": "float32", "notes": ["a note"]}
+    return {"preprocessing.json": compact(told), "classes.csv": CLASSES_CSV}
+
+
+def timm_export() -> Seeds:
+    arguments = {"img_size": 8, "embed_dim": 2, "depth": 1, "num_heads": 1, "patch_size": 4, "mlp_ratio": 1.0}
+    model = create("vit-B/16", num_classes=3, image_size=8, width=2, depth=1, heads=1, patch_size=4, mlp_ratio=1.0)
+    params, _ = jax.eval_shape(model.init, jax.random.key(0))
+    weights = safetensors.numpy.save(to_timm(jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), params)))
+    config = {"architecture": "vit_base_patch16_224", "num_classes": 3, "model_args": arguments}
+    files = beside_export() | {"config.json": compact(config), "model.safetensors": weights}
+    other = {"architecture": "resnet18", "num_classes": 3, "model_args": {}}
+    return {"vit": pack(files), "resnet": pack(files | {"config.json": compact(other)})}
+
+
+def jax_export() -> Seeds:
+    def program(tensors: dict[str, jax.Array], images: jax.Array) -> dict[str, jax.Array]:
+        embedding = images.mean((1, 2))
+        return {"logits": embedding @ tensors["params.head.kernel"], "embedding": embedding}
+
+    (batch,) = jax.export.symbolic_shape("batch")
+    shapes = {"params.head.kernel": jax.ShapeDtypeStruct((3, 3), np.float32)}
+    images = jax.ShapeDtypeStruct((batch, 8, 8, 3), np.float32)
+    jax.config.update("jax_hlo_source_file_canonicalization_regex", ".*/")  # a path says of the machine
+    exported = jax.export.export(jax.jit(program), platforms=("cpu",))(shapes, images)
+    files = beside_export() | {
+        "model.jaxexport": bytes(exported.serialize()),
+        "weights.safetensors": safetensors.numpy.save({"params.head.kernel": np.zeros((3, 3), np.float32)}),
+    }
+    return {"whole": pack(files), "torn": pack(files | {"model.jaxexport": files["model.jaxexport"][:100]})}
+
+
+def page() -> Seeds:
+    return {
+        "plain": b"vit\x1fsku_catalogue\x1fpython -m\x1fcpu",
+        "tags": b'<script>alert(1)</script>\x1f" onload="x\x1f\'&amp;-->\x1f]]>',
+        "template": "{{ 7 * 7 }}\x1f{% x %}\x1f\u202e\x1f</title><svg/onload=x>".encode(),
+    }
+
+
+def terminal() -> Seeds:
+    return {
+        "escape": b"\x1b[2J\x1b]0;x\x07\x9b31m",
+        "table": b"a|b\\|c\n| d | `e` |\r\n<b>&*_[x](y)",
+        "text": "\u202eÖl 日本茶\u2028".encode() + b"\xff",
+        "yaml": b"a: 'b'\n---\n# c",
+    }
+
+
 SEEDS: dict[str, Callable[[], Seeds]] = {
     "raw_catalogue": raw_catalogue,
     "raw_archive": raw_archive,
@@ -196,6 +336,14 @@ SEEDS: dict[str, Callable[[], Seeds]] = {
     "picture_lists": picture_lists,
     "safetensors": safetensors_files,
     "npz": npz,
+    "timm_export": timm_export,
+    "jax_export": jax_export,
+    "settings": settings,
+    "workdir": workdir,
+    "decoded": decoded,
+    "predictions": predictions,
+    "page": page,
+    "terminal": terminal,
 }
 
 

@@ -12,6 +12,14 @@ MODULES = {
     "picture_lists": "picture_targets",
     "safetensors": "weight_targets",
     "npz": "weight_targets",
+    "timm_export": "export_targets",
+    "jax_export": "export_targets",
+    "settings": "run_targets",
+    "workdir": "run_targets",
+    "decoded": "run_targets",
+    "predictions": "run_targets",
+    "page": "text_targets",
+    "terminal": "text_targets",
 }
 
 

@@ -21,7 +21,8 @@ def test_the_kept_corpus_finds_nothing(name):
     inputs = sorted((CORPUS / name).iterdir())
     outcomes = {path.name: check(load(name), path.read_bytes()) for path in inputs}
     assert "read" in outcomes.values()
-    assert len(set(outcomes.values())) > 1, outcomes
+    # Text has nothing that could be refused.
+    assert (len(set(outcomes.values())) > 1) == (name not in ("page", "terminal")), outcomes
 
 
 def test_the_corpus_is_small_and_belongs_to_targets():

@@ -1,7 +1,9 @@
+import json
+
 import pytest
 
 from configs import common, resnet, vit
-from p10k_jax.config import as_plain, differences, override_durations, parse_arg
+from p10k_jax.config import as_plain, config_of_arguments, differences, override_durations, parse_arg, resume_config
 
 
 def test_parse_arg():
@@ -39,6 +41,11 @@ def test_percent_of_the_run_keeps_its_length():
     assert config.duration.to_dict() == {"steps": None, "epochs": 100.0, "examples": None, "percent": 10.0}
 
 
+def test_a_later_config_file_that_is_none_is_named():
+    with pytest.raises(ValueError, match=r"no_such\.py"):
+        config_of_arguments(["--config=configs/vit.py", "--config=configs/no_such.py"])
+
+
 def test_differences():
     assert differences({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}, "d": None}) == [
         "a.c: 2 -> 3",
@@ -52,3 +59,19 @@ def test_configs_are_locked_and_survive_json(get_config):
     with pytest.raises(AttributeError, match="optimiser"):
         config.optimiser = "x"
     assert as_plain(config)["model"]["name"] in ("vit-S/16", "resnet-50")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda record: record | {"given": 3}, "does not say what the run was given"),
+        (lambda record: {"given": record["given"]}, "has no settings (data|augment)"),
+        (lambda record: record | {"data": 3}, "has no settings (data|augment)"),
+    ],
+)
+def test_a_record_of_nonsense_is_not_gone_on_with(change, message, tmp_path):
+    config = vit.get_config()
+    record = as_plain(config) | {"given": as_plain(config)}
+    (tmp_path / "config.json").write_text(json.dumps(change(record)))
+    with pytest.raises(ValueError, match=rf"{message}; give another --workdir|{message}.*config\.json"):
+        resume_config(config, tmp_path)

@@ -389,6 +389,17 @@ def test_bad_trees_are_named(tmp_path, tree, message):
         raw.open_catalogue(write_tree(tmp_path, tree))
 
 
+@pytest.mark.parametrize("name", ["a/\udcff.jpg", "a/\x1b[2J.jpg", "\udcff/1.jpg"])
+def test_names_of_a_tree_that_are_no_text_are_named(tmp_path, name):
+    write_tree(tmp_path, {"a": 3, "b": 3})
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(encode(picture(0)))
+    with pytest.raises(
+        raw.RawLayoutError, match=r"(name|folder) .* (is not valid UTF-8|holds a control character)\. Rename it"
+    ):
+        raw.open_catalogue(tmp_path)
+
+
 def test_test_percent_is_only_for_single_trees(tmp_path):
     with pytest.raises(raw.RawLayoutError, match=r"brings its own test split.*'test30'"):
         raw.open_catalogue(write(small_raw(), tmp_path), test_percent=30)

@@ -1,10 +1,9 @@
 """`trackers.json`: the run's names in trackers, so that a restart goes on in the same run there."""
 
-import json
 import threading
 from pathlib import Path
 
-from p10k_jax.files import write_json
+from p10k_jax.files import read_object, write_json
 
 FILE = "trackers.json"
 _writing = threading.Lock()  # trackers work in threads of their own
@@ -23,4 +22,4 @@ def write_identity(workdir: Path, place: str, identity: str) -> None:
 
 def _read(workdir: Path) -> dict[str, str]:
     path = workdir / FILE
-    return json.loads(path.read_text()) if path.exists() else {}
+    return read_object(path, "take it away: a new run begins in the trackers") if path.exists() else {}

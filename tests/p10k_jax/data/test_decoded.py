@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from p10k_jax.data import decoded as module
@@ -174,6 +176,43 @@ def test_columns_of_the_right_size_that_are_none(tmp_path):
         open_decoded(folder)
     with pytest.raises(FileNotFoundError, match="does not exist"):
         open_decoded(folder / "other")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda about: about | {"bytes": []},
+        lambda about: about | {"canvas_size": "24"},
+        lambda about: {key: value for key, value in about.items() if key != "examples"},
+        lambda about: [about],
+    ],
+)
+def test_a_folder_that_says_nonsense_of_itself_is_damaged(change, tmp_path):
+    folder = ensure_decoded(tmp_path, SPLIT, **KEY).folder
+    about = json.loads((folder / "about.json").read_text())
+    (folder / "about.json").write_text(json.dumps(change(about)))
+    with pytest.raises(DamagedError, match="is damaged"):
+        open_decoded(folder)
+
+
+def test_a_broken_header_is_damage(tmp_path):
+    folder = ensure_decoded(tmp_path, SPLIT, **KEY).folder
+    data = (folder / "images.npy").read_bytes()
+    (folder / "images.npy").write_bytes(data.replace(b", }  ", b", } (", 1))  # NumPy's parser: a tokenize.TokenError
+    with pytest.raises(DamagedError, match="has no header of NumPy's format"):
+        open_decoded(folder)
+
+
+def test_columns_without_numbers_are_damage(tmp_path):
+    folder = ensure_decoded(tmp_path, SPLIT, **KEY).folder
+    about = json.loads((folder / "about.json").read_text())
+    columns = pq.read_table(folder / "columns.parquet")
+    for label in (pa.array(["one"] * 70), pa.array([None] * 70, pa.int32())):
+        pq.write_table(columns.set_column(1, "label", label), folder / "columns.parquet")
+        about["bytes"]["columns.parquet"] = (folder / "columns.parquet").stat().st_size
+        (folder / "about.json").write_text(json.dumps(about))
+        with pytest.raises(DamagedError, match="not the table that it should be"):
+            open_decoded(folder)
 
 
 def test_images_are_never_unpickled(tmp_path):

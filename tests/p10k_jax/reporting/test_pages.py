@@ -227,8 +227,15 @@ def test_a_damaged_file_costs_the_page_and_not_the_run(workdir, tmp_path):
     said = []
     keep_run_page(copy, said.append)
     assert len(said) == 1
-    assert "report.html could not be made (Arrow" in said[0]
+    assert "report.html could not be made (ValueError" in said[0]
     assert (copy / "report.html").read_bytes() == before
+
+
+def test_a_run_json_without_what_the_page_tells_is_named(workdir, tmp_path):
+    shutil.copytree(workdir[0], tmp_path / "workdir")
+    (tmp_path / "workdir" / "run.json").write_text(json.dumps({"device": "cpu"}))
+    with pytest.raises(ValueError, match=r"report\.html cannot be made of what lies in the workdir .KeyError: '"):
+        write_run_page(tmp_path / "workdir")
 
 
 @pytest.fixture(scope="module")

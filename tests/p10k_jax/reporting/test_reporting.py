@@ -63,6 +63,16 @@ def test_a_live_line_fits_the_terminal():
     assert said == expected
 
 
+def test_rows_that_are_none_are_passed_over(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    odd = ["[1]", '{"step": "1"}', '{"loss": 1.0}', '{"step": 1, "loss": "low"}', "[" * 100_000, '{"step": 1', "\xff"]
+    odd.append('{"step": 1, "loss": 1' + "0" * 400 + "}")
+    path.write_bytes("\n".join([*odd, '{"step": 2, "loss": NaN}', ""]).encode("latin-1"))
+    assert [row["step"] for row in read_metrics(path)] == [2]
+    MetricWriter(tmp_path, resumed_at=9).close()
+    assert path.read_text() == '{"step": 2, "loss": NaN}\n'
+
+
 def test_training_line():
     figures = {"step": 7, "total_steps": 1000, "loss": 2.34567, "images_per_second": 1234.5, "data_wait": 0.021}
     line = training_line(**figures, seconds_left=754, last=0.41239, best=0.42)
