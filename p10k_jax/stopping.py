@@ -141,15 +141,15 @@ class Stop:
 @contextlib.contextmanager
 def exit_codes() -> Iterator[None]:
     """Turns how a run ended into a message and an exit code: 1 something it should have left is lost, 2 no
-    checkpoint can be read, 3 diverged, 75 SIGTERM, 130 SIGINT."""
+    checkpoint can be read, 3 diverged, 75 SIGTERM or a storage that does not answer, 130 SIGINT."""
     try:
         yield
     except Stopped as stopped:
         print(f"ended by {stopped.number.name}; the same command goes on", file=sys.stderr)
         end(stopped.code)
-    except (FloatingPointError, LostFiles, UnreadableCheckpoint) as error:
+    except (FloatingPointError, LostFiles, UnreadableCheckpoint, ConnectionError) as error:
         print(f"\nerror: {error}", file=sys.stderr)
-        codes = {LostFiles: FAILED, UnreadableCheckpoint: BAD_INPUT}
+        codes = {LostFiles: FAILED, UnreadableCheckpoint: BAD_INPUT, ConnectionError: TRY_AGAIN}
         end(next((code for kind, code in codes.items() if isinstance(error, kind)), DIVERGED))
 
 

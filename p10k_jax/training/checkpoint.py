@@ -30,6 +30,10 @@ _CHECKSUMS = "checksums"
 _LATEST = 2
 
 
+# What TensorStore's messages begin with where the storage does not answer or lets nobody in.
+_OUTAGES = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED", "CANCELLED", "PERMISSION_DENIED")
+
+
 class UnreadableCheckpoint(ValueError):
     """A checkpoint that is not as it was written, or cannot be read at all."""
 
@@ -143,6 +147,7 @@ class Checkpoints:
 
         Raises:
             UnreadableCheckpoint: it is damaged.
+            ConnectionError: the storage cannot be reached.
         """
         return self._read(step, abstract, ocp.checkpoint_utils.construct_restore_args(abstract))
 
@@ -158,6 +163,8 @@ class Checkpoints:
             state = self._manager.restore(step, args=args)
         except Exception as error:  # what a damaged file makes Orbax and TensorStore raise is not told
             first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            if _is_outage(error, first):
+                raise ConnectionError(f"{where} cannot be reached: {first[:300]}") from error
             raise UnreadableCheckpoint(f"{where} cannot be read: {first[:300]}") from error
         if wrong := damaged(state, sums):
             raise UnreadableCheckpoint(f"{where} is damaged: {', '.join(wrong[:3])} is not what was written")
@@ -196,6 +203,7 @@ def restore_latest(folder: Path, abstract: State, *, metric: str, say: Callable[
 
     Raises:
         UnreadableCheckpoint: none can be read.
+        ConnectionError: the storage cannot be reached; nothing is set aside.
     """
     folder = located(folder)
     while steps := sorted(_steps(folder)):
@@ -229,6 +237,12 @@ def has_metrics_in_order(folder: epath.Path, step: int, metric: str) -> bool:
         return True
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def _is_outage(error: Exception, message: str) -> bool:
+    """Whether it tells of a storage that cannot be reached, which passes, and not of what lies there."""
+    of_network = type(error).__module__.partition(".")[0] in ("aiohttp", "gcsfs", "google", "requests")
+    return of_network or isinstance(error, TimeoutError | ConnectionError) or message.startswith(_OUTAGES)
 
 
 def _steps(folder: epath.Path) -> list[int]:

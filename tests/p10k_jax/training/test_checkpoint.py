@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from p10k_jax.training.checkpoint import Best, Checkpoints, abstract_state
+from p10k_jax.training.checkpoint import Best, Checkpoints, abstract_state, restore_latest
 from p10k_jax.training.mesh import make_mesh, state_shardings
 
 
@@ -73,3 +73,16 @@ def test_what_there_is_not(tmp_path):
         checkpoints.resolve("5")
     with pytest.raises(ValueError, match=r"was evaluated; there are steps \[4\]"):
         checkpoints.resolve("best")
+
+
+@pytest.mark.parametrize("error", [ValueError("UNAVAILABLE: Error reading .zarray: timed out"), TimeoutError("slow")])
+def test_a_storage_that_does_not_answer_is_no_damage(tmp_path, monkeypatch, error):
+    save_all(tmp_path, {1: 0.5, 2: 0.6})
+
+    def unreachable(*_, **__):
+        raise error
+
+    monkeypatch.setattr("orbax.checkpoint.CheckpointManager.restore", unreachable)
+    with pytest.raises(ConnectionError, match=r"the checkpoint of step 2 in .* cannot be reached"):
+        restore_latest(tmp_path, abstract(make_mesh()), metric="top1", say=pytest.fail)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2"]
