@@ -6,10 +6,12 @@ leaves at once, without a checkpoint.
 """
 
 import contextlib
+import math
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import TypeVar
@@ -96,11 +98,13 @@ class Stop:
         if self.asked():
             raise self.stopped()
 
-    def during(self, work: Callable[[], T]) -> T:
-        """What `work` gives. A single process does not wait for it when it is told to end.
+    def during(self, work: Callable[[], T], *, at_most: float = math.inf) -> T:
+        """What `work` gives. A single process does not wait for it when it is told to end, nor longer than `at_most`
+        seconds.
 
         Raises:
             Stopped: it was; `work` goes on in its thread, and what it uses must not be changed.
+            ConnectionError: it took longer.
         """
         if not self._heard or self._several:
             return work()
@@ -115,8 +119,11 @@ class Stop:
 
         thread = threading.Thread(target=run, name="work", daemon=True)
         thread.start()
+        deadline = time.monotonic() + at_most
         while thread.is_alive():
             self.check()
+            if time.monotonic() > deadline:
+                raise ConnectionError(f"the storage has not answered for {at_most:g} s")
             thread.join(_POLL_SECONDS)
         if raised:
             raise raised[0]

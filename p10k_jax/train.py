@@ -222,9 +222,10 @@ def train(run: Run, console: Console, stop: Stop | None = None, *, push: Push = 
     folder, writes = workdir / "checkpoints", jax.process_index() == 0
     if writes:
         _write_what_is_known(run)
-    restored, resumed_at = restore_latest(folder, run.program.state, metric="top1", say=console.say)
-    start = restored if resumed_at else stop.during(run.init)
     limit = config.checkpoint.time_limit
+    restore = functools.partial(restore_latest, folder, run.program.state, metric="top1", say=console.say)
+    restored, resumed_at = stop.during(restore, at_most=limit)
+    start = restored if resumed_at else stop.during(run.init)
     open_checkpoints = functools.partial(Checkpoints, folder, metric="top1", time_limit=limit)
     saves = Saves(open_checkpoints, time_limit=limit, say=console.say)
     console.say(run.summary + (f"; goes on after step {resumed_at:,}" if resumed_at else ""))

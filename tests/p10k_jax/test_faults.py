@@ -12,7 +12,7 @@ import pytest
 
 from p10k_jax.reporting.progress import Console
 from p10k_jax.reporting.writers import MetricWriter, read_metrics
-from p10k_jax.stopping import BAD_INPUT, FAILED, LostFiles
+from p10k_jax.stopping import BAD_INPUT, FAILED, LostFiles, Stop
 from p10k_jax.stopping import DIVERGED as DIVERGED_CODE
 from p10k_jax.train import DIVERGED, plan, train
 from p10k_jax.training.checkpoint import Checkpoints, UnreadableCheckpoint
@@ -208,3 +208,13 @@ def test_a_damaged_file_never_gives_other_numbers(copied, tiny_data):
         else:
             jax.tree.map(np.testing.assert_array_equal, jax.device_get(read), state)
     assert refused > 6
+
+
+def test_a_storage_that_hangs_at_the_start_is_not_waited_for(copied, tiny_data, monkeypatch):
+    workdir, _ = copied
+    monkeypatch.setattr("p10k_jax.train.restore_latest", lambda *_, **__: time.sleep(60))
+    run = plan(tiny_config(tiny_data, **{"checkpoint.time_limit": 0.5}), workdir)
+    stop = Stop()
+    with pytest.raises(ConnectionError, match=r"has not answered for 0\.5 s"), stop.listening():
+        train(run, Console(), stop)
+    assert steps(workdir)[-1] == 30

@@ -3,15 +3,14 @@
 import os
 
 import fsspec
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from p10k_jax.buckets import Bucket, Copy, Patience, cache_folder, limit_waiting
-from p10k_jax.training.checkpoint import Best, Checkpoints, abstract_state, has_checkpoint, restore_latest
-from p10k_jax.training.mesh import make_mesh, state_shardings
+from p10k_jax.training.checkpoint import Best, Checkpoints, has_checkpoint, restore_latest
+from p10k_jax.training.mesh import make_mesh
 from tests.bucket_server import BUCKET
+from tests.p10k_jax.training.test_checkpoint import abstract, save_all
 
 URL = f"gs://{BUCKET}/runs/w1"
 # Orbax's clients leave connections that broke, and their tasks, to the garbage collector.
@@ -22,23 +21,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 def folder(faults):
     """The folder of checkpoints of an empty workdir in the bucket."""
     return Copy(Bucket(URL, patience=Patience(pause=0.02)), cache_folder(URL, kind="runs")).folder / "checkpoints"
-
-
-def make_state(mesh, value):
-    state = {"step": jnp.int32(value), "params": {"kernel": jnp.full((256, 64), value, jnp.float32)}, "opt_state": ()}
-    return jax.device_put(state, state_shardings(mesh, state, ()))
-
-
-def abstract(mesh):
-    shapes = jax.eval_shape(lambda: make_state(make_mesh(), 0.0))
-    return abstract_state(shapes, state_shardings(mesh, shapes, ()))
-
-
-def save_all(folder, accuracies):
-    checkpoints = Checkpoints(folder, metric="top1")
-    for step, accuracy in accuracies.items():
-        checkpoints.save(make_state(make_mesh(), step), step=step, metrics=accuracy and {"top1": accuracy})
-    checkpoints.close()
 
 
 @pytest.mark.parametrize("spoilt", [{}, {"errors": 0.01, "cuts": 0.01, "delay": 0.005}], ids=["sound", "spoilt"])
