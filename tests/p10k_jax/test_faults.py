@@ -117,11 +117,19 @@ def test_a_disk_that_takes_no_checkpoint_costs_the_checkpoints_and_not_the_run(f
     assert {entry.name.isdigit() for entry in (workdir / "checkpoints").iterdir()} == {True}
 
 
+def skip_where_permissions_bind_nobody(output: str) -> None:
+    if "does not let go of capabilities" in output:
+        pytest.skip("root of a system that keeps its capabilities: no folder is without write permission for it")
+
+
 def test_lost_write_permission_costs_the_checkpoints_and_not_the_run(finished, tiny_data, tmp_path):
     workdir = tmp_path / "workdir"
     process = start("tests.held_back", ["permissions", "p10k_jax.train", *flags(tiny_data, workdir)])
     while not (workdir / "checkpoints" / "3").exists():
-        assert process.poll() is None, process.communicate()
+        if process.poll() is not None:
+            output, _ = process.communicate()
+            skip_where_permissions_bind_nobody(output)
+            raise AssertionError(output)
         time.sleep(0.001)
     (workdir / "checkpoints").chmod(0o555)
     output, _ = process.communicate(timeout=180)
@@ -139,6 +147,7 @@ def test_a_workdir_that_cannot_be_written_is_refused_before_anything_else(tiny_d
     arguments = flags(tiny_data, tmp_path / "readonly" / "workdir")
     process = start("tests.held_back", ["permissions", "p10k_jax.train", *arguments])
     output, _ = process.communicate(timeout=120)
+    skip_where_permissions_bind_nobody(output)
     assert process.returncode == BAD_INPUT, output
     assert f"{tmp_path / 'readonly'} cannot be written. Change its permissions, or give another." in output
 
