@@ -5,6 +5,7 @@ import time
 
 import jax
 import numpy as np
+import pytest
 
 from p10k_jax.reporting.writers import read_metrics
 from p10k_jax.stopping import TRY_AGAIN
@@ -41,6 +42,7 @@ def test_checkpoints_cross_meshes_and_processes_bit_by_bit(tmp_path):
 PARTS = [(8, 1, {}), (4, 1, {"mesh.data": 2, "mesh.fsdp": 2}), (1, 1, {}), (8, 2, {"mesh.data": 4, "mesh.fsdp": 2})]
 
 
+@pytest.mark.long
 def test_a_run_goes_on_on_other_hardware_with_the_same_losses(finished, tiny_data, tmp_path):
     workdir = tmp_path / "workdir"
     until = [6, 12, 18, 30]
@@ -61,6 +63,7 @@ def test_a_run_goes_on_on_other_hardware_with_the_same_losses(finished, tiny_dat
     np.testing.assert_allclose(losses(workdir), losses(finished[0]), rtol=1e-5)
 
 
+@pytest.mark.long
 def test_when_one_process_is_told_to_end_all_save_and_leave(tiny_data, tmp_path):
     workdir = tmp_path / "workdir"
     port = free_port()

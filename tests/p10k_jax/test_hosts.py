@@ -76,7 +76,7 @@ def assert_same_predictions(table, expected):
     np.testing.assert_allclose(scores, expected_scores, atol=1e-4)
 
 
-@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.long)])
 def test_several_processes_train_and_evaluate_as_one(finished, predictions, tiny_data, tmp_path, count):
     workdir = tmp_path / "workdir"
     overrides = {"mesh.fsdp": 2} if count == 2 else {"mesh.model": 2}  # arrays that no process has whole
@@ -122,6 +122,7 @@ def test_a_process_whose_peer_does_not_come_says_so(tiny_data, tmp_path, index):
     assert not (tmp_path / "workdir").exists()
 
 
+@pytest.mark.long
 def test_when_a_process_is_killed_the_others_leave_and_all_go_on_together(finished, tiny_data, tmp_path):
     workdir = tmp_path / "workdir"
     arguments = flags(tiny_data, workdir)
