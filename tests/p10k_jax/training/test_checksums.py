@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from p10k_jax.training.checksums import checksums, damaged
+from p10k_jax.training.checksums import _on_devices, checksums, damaged
 from p10k_jax.training.mesh import batch_sharding, make_mesh, replicated
 
 
@@ -49,3 +49,16 @@ def test_what_is_not_finite_is_named():
     broken["params"]["half"] = broken["params"]["half"].at[3].set(jnp.inf)
     assert checksums(broken)[1] == ["params.half"]
     assert checksums(jax.device_get(broken))[1] == ["params.half"]
+
+
+@pytest.mark.parametrize("mesh", [(8, 1, 1), (2, 4, 1)])
+def test_xla_and_numpy_agree(mesh):
+    """Accelerators, and processes that have a part each, take XLA's way."""
+    placed = jax.device_put(tree() | {"large": jnp.full(3, 3e38)}, replicated(make_mesh(*mesh)))
+    placed["params"]["kernel"] = jax.device_put(placed["params"]["kernel"], batch_sharding(make_mesh(*mesh)))
+    leaves = jax.tree.leaves(placed)
+    sums, finite = _on_devices(leaves)
+    found, not_finite = checksums(placed)
+    assert list(found.values()) == sums.tolist()
+    assert finite.all()
+    assert not_finite == []  # though the sum of the large ones is infinite
