@@ -138,10 +138,10 @@ class Stop:
         if number == signal.SIGINT and self._number == signal.SIGINT:
             print("\ninterrupted twice: left without a checkpoint", file=sys.stderr, flush=True)
             os._exit(INTERRUPTED)
-        self._number = self._number or number
+        first, self._number = self._number is None, self._number or number
         if self._several:
             os.kill(os.getpid(), signal.SIGTERM)
-        elif not self._deferred:
+        elif first and not self._deferred:  # another must not disturb the saving that the first began
             raise Stopped(number)
 
 

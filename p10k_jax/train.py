@@ -53,7 +53,7 @@ from p10k_jax.reporting.trackers import check_trackers, open_trackers
 from p10k_jax.reporting.training_views import views_picture
 from p10k_jax.reporting.writers import MetricWriter
 from p10k_jax.stopping import LostFiles, Stop, Stopped, exit_codes
-from p10k_jax.training.checkpoint import Best, Checkpoints, has_checkpoint, restore_latest
+from p10k_jax.training.checkpoint import Checkpoints, has_checkpoint, restore_latest
 from p10k_jax.training.divergence import Diverged, DivergenceWatch
 from p10k_jax.training.duration import run_steps, to_steps
 from p10k_jax.training.mesh import batch_sharding, make_mesh
@@ -241,8 +241,7 @@ def train(run: Run, console: Console, stop: Stop | None = None, *, push: Push = 
         validate = functools.partial(run.validate, *evaluation_weights(state), progress=lambda *_: stop.check())
         table, _ = stop.during(validate)
         figures = metrics(table)
-        best = max(filter(None, [saves.best, Best(figures["top1"], step)]))
-        meter.validated(step, config.eval.split, figures, best.value)
+        meter.validated(step, config.eval.split, figures, saves.seen(figures["top1"], step).value)
         if writer:
             keep_run_page(workdir, console.say)
         push(None)  # whoever goes on from a checkpoint has the rows of all steps before it

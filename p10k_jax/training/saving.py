@@ -39,6 +39,11 @@ class Saves:
         """Whether the checkpoint of that step, which lies there at the start, has metrics."""
         return self._checkpoints.evaluated(step)
 
+    def seen(self, top1: float, step: int) -> Best:
+        """Takes an evaluation; gives the best so far."""
+        self.best = max(filter(None, [self.best, Best(top1, step)]))
+        return self.best
+
     def save(self, state: State, *, step: int, metrics: Mapping[str, float] | None = None) -> None:
         """As `Checkpoints.save`, but for what the storage does.
 
@@ -46,7 +51,7 @@ class Saves:
             FloatingPointError: the state is not finite.
         """
         if metrics is not None:
-            self.best = max(filter(None, [self.best, Best(metrics["top1"], step)]))
+            self.seen(metrics["top1"], step)
         self._settle()
         if self._hanging:
             self._lose(step, "the storage still hangs")

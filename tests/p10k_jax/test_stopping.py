@@ -16,6 +16,7 @@ from p10k_jax.reporting.writers import read_metrics
 from p10k_jax.stopping import INTERRUPTED, TRY_AGAIN, Stop, Stopped
 from p10k_jax.train import plan, train
 from p10k_jax.training.checkpoint import Checkpoints
+from p10k_jax.training.saving import Saves
 from tests.runs import flags, start, tiny_config
 
 
@@ -159,3 +160,17 @@ def test_an_evaluation_that_is_made_up_for_stands_in_the_rows_once(finished, tin
         file.write(json.dumps({"step": 6, "validation/top1": 0.0, "seconds": 1.0}) + "\n")
     state = train(plan(tiny_config(tiny_data), workdir), Console())
     assert_undisturbed(state, workdir, finished)
+
+
+def test_a_second_sigterm_does_not_disturb_the_saving(tiny_data, tmp_path, monkeypatch):
+    run = plan(tiny_config(tiny_data), tmp_path / "workdir")
+    save = Saves.save
+
+    def told_again(self, state, *, step, metrics=None):
+        if step == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+        save(self, state, step=step, metrics=metrics)
+
+    monkeypatch.setattr(Saves, "save", told_again)
+    left_early(run._replace(validate=Interrupts(signal.SIGTERM)), signal.SIGTERM)
+    assert steps(tmp_path / "workdir") == [3, 6]
