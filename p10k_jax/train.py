@@ -273,7 +273,8 @@ def train(run: Run, console: Console, stop: Stop | None = None, *, push: Push = 
         _close(run, saves, writer, console)
         raise _diverged(run, step, error, saves.saved) from error
 
-    _close(run, saves, writer, console)
+    with stop.deferred():  # it is done but for the last save
+        _close(run, saves, writer, console)
     if report.counts.any():
         console.say(str(report))
     if best := saves.best:
