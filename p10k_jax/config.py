@@ -18,10 +18,13 @@ from p10k_jax.files import read_object, write_json
 from p10k_jax.training.duration import UNITS
 from tfds_builder.terminal import printable
 
-# Settings that may differ when a run goes on: at most the rounding of its numbers depends on them.
+# Settings that may differ between the processes of a run.
+_OF_HOST = ("data.data_dir", "data.manual_dir", "data.threads", "data.workers")
+
+# Those that may differ when a run goes on: at most the rounding of its numbers depends on them.
 _MAY_CHANGE = (
-    *("data.data_dir", "data.manual_dir", "data.threads", "data.workers", "data.residency"),
-    *("model.attention", "model.remat", "mesh.", "log.", "checkpoint.", "not_finite"),
+    *_OF_HOST,
+    *("data.residency", "model.attention", "model.remat", "mesh.", "log.", "checkpoint.", "not_finite"),
 )
 
 # What a bad flag, or a bad config file, raises.
@@ -167,6 +170,11 @@ def _check_same(workdir: Path, record: Mapping, config: Mapping) -> None:
         raise ValueError(
             f"workdir={workdir} holds a run of another config:\n  {listed}\nGive another --workdir, or those settings."
         )
+
+
+def config_of_hosts(config: ConfigDict) -> str:
+    """What must be the same in all processes of a run: all but where a host has the data and its number of threads."""
+    return json.dumps({key: value for key, value in flat(as_plain(config)).items() if key not in _OF_HOST})
 
 
 def check_empty(workdir: Path, *, setting: str = "workdir") -> None:

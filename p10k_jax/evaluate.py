@@ -199,7 +199,7 @@ def main() -> None:
     given = flags.FLAGS
     with hosts.joined(given.multihost, peer_seconds=given.peer_seconds), exit_codes():
         keep_compiled()
-        with clear_errors():
+        with hosts.refused_by_all(), clear_errors():
             workdir = buckets.opened(given.workdir, setting="workdir", writes=jax.process_index() == 0)
             evaluation = _plan_of_flags(workdir.folder)
         console = Console()

@@ -10,21 +10,33 @@ import os
 import re
 import sys
 import threading
+import time
 import traceback
+import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
 from absl import flags
 from jax.experimental import multihost_utils
+from jaxtyping import Int
 
 from p10k_jax.config import clear_errors
-from p10k_jax.stopping import TRY_AGAIN
+from p10k_jax.stopping import BAD_INPUT, TRY_AGAIN, NotShared
 
 # A process that is not heard of for so many seconds is lost. Where no collective fails before, JAX ends the others,
 # with signal 6, and tells why.
 _SILENCE = 60
+
+# How long a process that ends before its end lets the others come to theirs: they lose it at once when it is gone.
+_PARTING = 10
+
+# NFS may remember for about so many seconds that a file is not there.
+_UNSEEN = 60
+
+_REFUSES = -1
 
 _AGAIN = "Start the same command again in all of them: the run goes on from its last checkpoint."
 
@@ -65,7 +77,8 @@ def define_host_flags() -> None:
 @contextlib.contextmanager
 def joined(multihost: str, *, peer_seconds: int) -> Iterator[None]:
     """Within this the process is one of several, if `multihost` says so; comes before anything that asks JAX for
-    devices. A process that fails in it leaves at once and does not wait for the others.
+    devices. A process that fails in it does not wait for the others; one that leaves with an exit code gives them ten
+    seconds, for mostly they leave too.
 
     Args:
         multihost: '' for one process, `auto`, or what `parse_place` reads.
@@ -83,7 +96,7 @@ def joined(multihost: str, *, peer_seconds: int) -> Iterator[None]:
         yield
     except SystemExit as end:
         if end.code:
-            _leave(end.code)
+            _part(end.code, at_most=min(_PARTING, peer_seconds / 2))
         raise
     except jax.errors.JaxRuntimeError as error:
         traceback.print_exc()
@@ -129,17 +142,71 @@ def _nobody_came(which: str, seconds: int) -> None:
     _leave(TRY_AGAIN)
 
 
-def _leave(code: int | str | None) -> None:
-    """Ends the process now; an orderly end would wait for the others, of which one may wait for this."""
+def _part(code: int | str, *, at_most: float) -> None:
+    """Ends the process when the others end too, or after `at_most` seconds, for one of them may wait for this."""
     if isinstance(code, str):
         print(code, file=sys.stderr)
         code = 1
+    farewell = threading.Thread(target=jax.distributed.shutdown, name="farewell", daemon=True)
+    farewell.start()
+    farewell.join(at_most)
+    _leave(code)
+
+
+def _leave(code: int) -> None:
+    """Ends the process now."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code or 0)
+    os._exit(code)
 
 
-def wait_for_all() -> None:
-    """Returns when every process has come here."""
-    if jax.process_count() > 1:
-        multihost_utils.process_allgather(np.int32(0))
+class _Refused(SystemExit):
+    """Another process refused the run."""
+
+
+def gather(number: int) -> Int[np.ndarray, " processes"]:
+    """Every process's `number`, from 0 to 2^31 - 1; all must ask equally often."""
+    if jax.process_count() == 1:
+        return np.array([number])
+    everyone = multihost_utils.process_allgather(np.int32(number))
+    if _REFUSES in everyone and number != _REFUSES:
+        who = np.flatnonzero(everyone == _REFUSES)[0]
+        print(f"\nerror: process {who} refuses the run, and says why", file=sys.stderr)
+        raise _Refused(BAD_INPUT)
+    return everyone
+
+
+@contextlib.contextmanager
+def refused_by_all() -> Iterator[None]:
+    """What one process refuses in it, with exit code 2, ends all with that code; is over when all have come to its
+    end. Within it, processes exchange things by `gather` alone."""
+    try:
+        yield
+        gather(0)
+    except _Refused:
+        raise
+    except SystemExit:
+        gather(_REFUSES)
+        raise
+
+
+def assert_same(what: str, text: str) -> None:
+    """Raises ValueError in every process where their `text` is not the same."""
+    sums = gather(zlib.crc32(text.encode()) >> 1)
+    others = np.flatnonzero(sums != sums[0])
+    if others.size:
+        raise ValueError(f"processes {others.tolist()} have another {what} than process 0; start all with the same.")
+
+
+def assert_shared(file: Path) -> None:
+    """Raises NotShared in every process where one does not see `file`, which process 0 has written."""
+    gather(0)
+    deadline = time.monotonic() + _UNSEEN
+    while not file.exists() and time.monotonic() < deadline:
+        time.sleep(0.5)
+    blind = np.flatnonzero(gather(int(file.exists())) == 0)
+    if blind.size:
+        raise NotShared(
+            f"workdir={file.parent}: processes {blind.tolist()} do not see what process 0 wrote there. Give a folder "
+            "that all hosts share, or gs://BUCKET/PATH."
+        )

@@ -4,9 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax
-import numpy as np
 import tensorflow_datasets as tfds
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -17,6 +15,7 @@ from p10k_jax.data.decoded import Decoded, can_write, decoded_bytes, decoded_fol
 from p10k_jax.data.order import Order
 from p10k_jax.data.resident import index_batches, num_shards, shard_bytes
 from p10k_jax.data.splits import Split, data_fingerprint
+from p10k_jax.hosts import gather
 from p10k_jax.reporting.progress import Console
 from p10k_jax.training.duration import run_steps
 from p10k_jax.training.mesh import batch_sharding
@@ -60,11 +59,10 @@ def choose_residency(config: ConfigDict, builder: tfds.core.DatasetBuilder, spli
         epochs=run_steps(config.duration, **sizes) * config.batch_size / len(splits[0]),
     )
     chosen, reason = residency.choose(config.data.residency, room)
-    if jax.process_count() > 1:  # the step is another where the pixels are on the devices
-        everyone = multihost_utils.process_allgather(np.int32(residency.RESIDENCIES.index(chosen)))
-        lowest = residency.RESIDENCIES[int(everyone.min())]
-        if lowest != chosen:
-            chosen, reason = lowest, f"pixels: {lowest}, as another host must"
+    # The step is another where the pixels are on the devices.
+    lowest = residency.RESIDENCIES[gather(residency.RESIDENCIES.index(chosen)).min()]
+    if lowest != chosen:
+        chosen, reason = lowest, f"pixels: {lowest}, as another host must"
     with config.unlocked():
         config.data.residency = chosen
     return reason

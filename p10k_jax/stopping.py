@@ -46,6 +46,10 @@ class LostFiles(RuntimeError):
     """The run came to its end, but not all that it should have left was written."""
 
 
+class NotShared(ValueError):
+    """The processes of a run do not see the same workdir."""
+
+
 class Stop:
     """Whether the run is to end. Without `listening` it never is, as in a notebook, where Ctrl-C is the notebook's."""
 
@@ -148,15 +152,16 @@ class Stop:
 @contextlib.contextmanager
 def exit_codes() -> Iterator[None]:
     """Turns how a run ended into a message and an exit code: 1 something it should have left is lost, 2 no
-    checkpoint can be read, 3 diverged, 75 SIGTERM or a storage that does not answer, 130 SIGINT."""
+    checkpoint can be read or not all processes see the workdir, 3 diverged, 75 SIGTERM or a storage that does not
+    answer, 130 SIGINT."""
     try:
         yield
     except Stopped as stopped:
         print(f"ended by {stopped.number.name}; the same command goes on", file=sys.stderr)
         end(stopped.code)
-    except (FloatingPointError, LostFiles, UnreadableCheckpoint, ConnectionError) as error:
+    except (FloatingPointError, LostFiles, UnreadableCheckpoint, NotShared, ConnectionError) as error:
         print(f"\nerror: {error}", file=sys.stderr)
-        codes = {LostFiles: FAILED, UnreadableCheckpoint: BAD_INPUT, ConnectionError: TRY_AGAIN}
+        codes = {LostFiles: FAILED, UnreadableCheckpoint: BAD_INPUT, NotShared: BAD_INPUT, ConnectionError: TRY_AGAIN}
         end(next((code for kind, code in codes.items() if isinstance(error, kind)), DIVERGED))
 
 

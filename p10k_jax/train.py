@@ -24,6 +24,7 @@ from p10k_jax.config import (
     check_workdir,
     clear_errors,
     config_of_flags,
+    config_of_hosts,
     define_config_flag,
     flat,
     resume_config,
@@ -216,12 +217,15 @@ def train(run: Run, console: Console, stop: Stop | None = None, *, push: Push = 
         Diverged: the loss, a gradient or the state is not finite, or the loss explodes; the checkpoints are of before
             that, and `diverged.json` tells where.
         LostFiles: it came to its end, but not all that it should have left could be written.
+        NotShared: another process does not see the workdir.
         UnreadableCheckpoint: it cannot go on, for no checkpoint can be read.
     """
     config, workdir, stop = run.config, run.workdir, stop or Stop()
     folder, writes = workdir / "checkpoints", jax.process_index() == 0
     if writes:
         _write_what_is_known(run)
+    if not buckets.url_of(workdir):
+        hosts.assert_shared(workdir / "config.json")
     limit = config.checkpoint.time_limit
     restore = functools.partial(restore_latest, folder, run.program.state, metric="top1", say=console.say)
     restored, resumed_at = stop.during(restore, at_most=limit)
@@ -393,10 +397,10 @@ def main() -> None:
     given, stop = flags.FLAGS, Stop()
     with hosts.joined(given.multihost, peer_seconds=given.peer_seconds), exit_codes(), stop.listening():
         keep_compiled()
-        with clear_errors():
+        with hosts.refused_by_all(), clear_errors():  # all have looked at the workdir before one writes there
             workdir = buckets.opened(given.workdir, setting="workdir", writes=jax.process_index() == 0)
             run = plan(config_of_flags(), workdir.folder)
-        hosts.wait_for_all()  # a process that is still looking at the workdir must find it as it was
+            hosts.assert_same("config", config_of_hosts(run.config))
         with workdir:
             train(run, Console(), stop, push=workdir.push)
 

@@ -30,4 +30,3 @@ with hosts.joined(flags.FLAGS.multihost, peer_seconds=60):
             rows += enumerate(np.asarray(index.data).tolist(), start)
             images += [image.data[i].astype(np.uint64).sum() for i in range(len(image.data))]
     np.savez(out, rows=np.array(rows), images=np.array(images))
-    hosts.wait_for_all()

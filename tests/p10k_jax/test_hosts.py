@@ -24,13 +24,15 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def start_all(program: str, count: int, arguments: list[str], *, only: int | None = None) -> list[subprocess.Popen]:
-    """Starts `count` processes with 8 devices in all, or of them only one."""
+def start_all(
+    program: str, count: int, arguments: list[str], *, only: int | None = None, odd: tuple[int, list[str]] = (0, [])
+) -> list[subprocess.Popen]:
+    """Starts `count` processes with 8 devices in all, or of them only one; process `odd[0]` is given `odd[1]` too."""
     port = free_port()
     return [
         start(
             program,
-            [*arguments, f"--multihost=localhost:{port},{index}/{count}"],
+            [*arguments, *(odd[1] if index == odd[0] else []), f"--multihost=localhost:{port},{index}/{count}"],
             JAX_NUM_CPU_DEVICES=str(8 // count),
         )
         for index in range(count)
@@ -147,6 +149,33 @@ def test_a_refused_run_ends_all_processes(tiny_data, tmp_path):
     for code, output in ends(start_all("train", 2, arguments), timeout=60):
         assert code == 2, output
         assert "Unknown loss 'hinge'" in output
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_what_one_process_refuses_ends_all(tiny_data, tmp_path, index):
+    odd = (index, ["--config.mesh.fsdp=3"])
+    ended = ends(start_all("train", 2, flags(tiny_data, tmp_path / "workdir"), odd=odd), timeout=60)
+    assert [code for code, _ in ended] == [2, 2], ended
+    assert "fsdp=3, model=1 does not fit 8 devices" in ended[index][1]
+    assert f"process {index} refuses the run, and says why" in ended[1 - index][1]
+    assert not (tmp_path / "workdir").exists()
+
+
+def test_processes_with_different_configs_refuse_to_run(tiny_data, tmp_path):
+    odd = (1, ["--config.optimizer.learning_rate=0.5"])
+    for code, output in ends(start_all("train", 2, flags(tiny_data, tmp_path / "workdir"), odd=odd), timeout=60):
+        assert code == 2, output
+        assert "processes [1] have another config than process 0" in output
+    assert not (tmp_path / "workdir").exists()
+
+
+@pytest.mark.long
+def test_processes_that_do_not_share_the_workdir_refuse_to_run(tiny_data, tmp_path):
+    odd = (1, [f"--workdir={tmp_path / 'elsewhere'}"])
+    for code, output in ends(start_all("train", 2, flags(tiny_data, tmp_path / "workdir"), odd=odd)):
+        assert code == 2, output
+        assert "processes [1] do not see what process 0 wrote there" in output
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_where_there_is_no_cluster_auto_says_so(tiny_data, tmp_path):
