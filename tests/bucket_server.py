@@ -86,8 +86,13 @@ class _Proxy(http.server.BaseHTTPRequestHandler):
 
     def _of_emulator(self, body: bytes) -> Answer:
         """The emulator's answer, and what Cloud Storage has and it has not: generations that are asked for and told
-        with what is read, and an answer to the last part of an upload that comes again."""
+        with what is read, an answer to the last part of an upload that comes again, and moves."""
         with self.server.turn:
+            if move := re.fullmatch(r"(.*/b/([^/]+)/o/[^/]+)/moveTo/(o/[^/?]+)(\?.*)?", self.path):
+                answer = self._forward("POST", f"{move[1]}/copyTo/b/{move[2]}/{move[3]}", body, dict(self.headers))
+                if answer[0] == 200:
+                    self._forward("DELETE", move[1], b"", {})
+                return answer
             upload = re.search(r"upload_id=[^&]+", self.path)
             if upload and unquote(upload[0]) in self.server.uploaded:
                 return self.server.uploaded[unquote(upload[0])]

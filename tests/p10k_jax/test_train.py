@@ -92,7 +92,9 @@ MOMENTS = {
 }
 
 
-@pytest.mark.parametrize("moments", [list(MOMENTS), ["during the first save"]], ids=["all", "save"])
+@pytest.mark.parametrize(
+    "moments", [pytest.param(list(MOMENTS), marks=pytest.mark.long), ["during the first save"]], ids=["all", "save"]
+)
 def test_killed_and_resumed_is_bitwise_undisturbed(finished, tiny_data, tmp_path, tmp_path_factory, moments):
     undisturbed, state = finished
     workdir = tmp_path / "workdir"
@@ -336,6 +338,7 @@ FULL = {
 }
 
 
+@pytest.mark.long
 def test_the_full_recipe_runs_and_resumes_bitwise_in_any_phase(tiny_data, tmp_path):
     run = plan(tiny_config(tiny_data, **FULL), tmp_path / "undisturbed")
     assert [phase.until for phase in run.program.phases] == [6, 9, 12]

@@ -36,6 +36,7 @@ def demo(tmp_path_factory):
     return (scaler.transform(train[0]), train[1]), (scaler.transform(test[0]), test[1])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("strength", [1.0, 0.01])
 def test_logistic_regression_on_small_pixels_stays_under_030(demo, strength):
     (train, labels), (test, truth) = demo
