@@ -18,7 +18,7 @@ def duration(**given: float) -> ConfigDict:
 def resnet_options(**given) -> ConfigDict:
     """Options of a ResNet over what its name stands for; empty ones leave that."""
     options = {"pool": placeholder(str), "drop_path": placeholder(float), "frozen_norms": placeholder(bool)}
-    return ConfigDict(options | given)
+    return ConfigDict(options | {"ghost_batch": placeholder(int)} | given)
 
 
 def vit_options(**given) -> ConfigDict:

@@ -1,4 +1,4 @@
-"""Views cut on the device out of uint8 canvases: crop, resize, flip, change colours and shapes, normalise, erase.
+"""Views cut on the device out of uint8 canvases: crop, flip, resize, change colours and shapes, normalise, erase.
 
 Every draw depends on the row's key alone: the same views on any number of devices, and in any part of a batch.
 """
@@ -120,17 +120,17 @@ def training_views(
         )
     mean = 255.0 * np.array(statistics.mean, np.float32)
 
-    def crop(key, canvas, aspect):
+    def crop(key, canvas, aspect, mirror):
         if not pad:
-            return crop_and_resize(canvas, random_resized_crop_box(key, aspect, scale=scale, ratio=ratio), image_size)
+            box = random_resized_crop_box(key, aspect, scale=scale, ratio=ratio)
+            return crop_and_resize(canvas, box, image_size, mirror=mirror)
         box = random_resized_crop_box(key, jnp.ones_like(aspect), scale=scale, ratio=ratio)
-        return crop_and_resize_padded(canvas, box, image_size, aspect=aspect, fill=mean)
+        return crop_and_resize_padded(canvas, box, image_size, aspect=aspect, fill=mean, mirror=mirror)
 
     def view(key, canvas, aspect):
         # A number for each draw: what one setting draws does not depend on the others.
         draw = functools.partial(jax.random.fold_in, key)
-        image = crop(draw(0), canvas, aspect)
-        image = jnp.where(jax.random.bernoulli(draw(1), flip), image[:, ::-1], image)
+        image = crop(draw(0), canvas, aspect, jax.random.bernoulli(draw(1), flip))
         if randaugment.num_ops:
             image = apply_randaugment(draw(3), image, randaugment, fill=mean)
         if augmix.width:

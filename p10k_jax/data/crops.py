@@ -9,7 +9,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray, UInt8
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, UInt8
 
 _ATTEMPTS = 10
 
@@ -51,14 +51,16 @@ def centre_box(aspect: Float[Array, ""], *, fraction: float) -> Float[Array, "4"
     return jnp.stack([(1 - height) / 2, (1 - width) / 2, height, width])
 
 
-def crop_and_resize(canvas: UInt8[Array, "s s 3"], box: Float[Array, "4"], size: int) -> Float[Array, "n n 3"]:
-    """The box of the canvas, resampled to size x size with an antialiased triangle filter; float32 in 0..255."""
-    origin, extent = box[:2] * canvas.shape[0], box[2:] * canvas.shape[0]
-    scale = size / extent
-    resized = jax.image.scale_and_translate(
-        canvas.astype(jnp.float32), (size, size, 3), (0, 1), scale, -origin * scale, method="linear", antialias=True
-    )
-    return jnp.clip(resized, 0.0, 255.0)
+def crop_and_resize(
+    canvas: UInt8[Array, "s s 3"], box: Float[Array, "4"], size: int, *, mirror: bool | Bool[Array, ""] = False
+) -> Float[Array, "n n 3"]:
+    """The box of the canvas, resampled to size x size with an antialiased triangle filter; float32 in 0..255.
+
+    As `jax.image.scale_and_translate`, which cannot `mirror`: left and right swapped, at no cost.
+    """
+    rows = _weights(canvas.shape[0], box[0], box[2], size)
+    columns = _weights(canvas.shape[0], box[1], box[3], size, mirror=mirror)
+    return jnp.clip(_resampled(canvas, rows, columns), 0.0, 255.0)
 
 
 def crop_and_resize_padded(
@@ -68,6 +70,7 @@ def crop_and_resize_padded(
     *,
     aspect: Float[Array, ""],
     fill: Float[Array, "3"],
+    mirror: bool | Bool[Array, ""] = False,
 ) -> Float[Array, "n n 3"]:
     """As `crop_and_resize`, of the picture padded to a square: nothing of it is distorted.
 
@@ -77,20 +80,46 @@ def crop_and_resize_padded(
         size: Side of the result in pixels.
         aspect: Width of the picture divided by its height.
         fill: Colour of the margins, 0..255. A pixel at the picture's rim blends both, as if padded before resampled.
+        mirror: Swaps left and right.
     """
-    # `scale_and_translate` cannot serve: it renormalises the filter where the picture ends.
     held = jnp.minimum(1.0, 1.0 / aspect), jnp.minimum(1.0, aspect)  # of the square's height and width
-    rows, columns = (_padded_weights(canvas.shape[0], box[i], box[i + 2], held[i], size) for i in (0, 1))
-    weigh = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
-    picture = weigh("ys,stc,xt->yxc", rows, canvas.astype(jnp.float32), columns)
+    rows = _padded_weights(canvas.shape[0], box[0], box[2], held[0], size)
+    columns = _padded_weights(canvas.shape[0], box[1], box[3], held[1], size, mirror=mirror)
+    picture = _resampled(canvas, rows, columns)
     covered = rows.sum(axis=1)[:, None, None] * columns.sum(axis=1)[None, :, None]
     return jnp.clip(picture + (1.0 - jnp.minimum(covered, 1.0)) * fill, 0.0, 255.0)
 
 
-def _padded_weights(
-    side: int, start: Float[Array, ""], length: Float[Array, ""], held: Float[Array, ""], size: int
+def _resampled(
+    canvas: UInt8[Array, "s s 3"], rows: Float[Array, "n s"], columns: Float[Array, "n s"]
+) -> Float[Array, "n n 3"]:
+    weigh = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+    return weigh("ys,stc,xt->yxc", rows, canvas.astype(jnp.float32), columns)
+
+
+def _weights(
+    side: int, start: Float[Array, ""], length: Float[Array, ""], size: int, *, mirror: bool | Bool[Array, ""] = False
 ) -> Float[Array, "size side"]:
     """Row i: what each of `side` pixels of the canvas gives to pixel i of `size`, by a triangle filter.
+
+    `start` and `length` are fractions of the canvas.
+    """
+    step = length * side / size
+    centre = _swapped(start * side + (jnp.arange(size) + 0.5) * step - 0.5, mirror)
+    weights = _triangles(centre, jnp.maximum(step, 1.0), side)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def _padded_weights(
+    side: int,
+    start: Float[Array, ""],
+    length: Float[Array, ""],
+    held: Float[Array, ""],
+    size: int,
+    *,
+    mirror: bool | Bool[Array, ""] = False,
+) -> Float[Array, "size side"]:
+    """As `_weights`, of a padded canvas.
 
     The canvas is the middle `held` of an axis of which `start` and `length` are fractions. A row sums to 1 with the
     weights of the margins' pixels, so to less where the filter reaches over the picture's rim.
@@ -98,10 +127,18 @@ def _padded_weights(
     margin = (1.0 / held - 1.0) * side / 2  # pixels of the canvas
     step = length * side / held / size
     radius = jnp.maximum(step, 1.0)  # antialiased: never narrower than the distance of two samples
-    centre = start * side / held - margin + (jnp.arange(size) + 0.5) * step - 0.5
-    weights = jnp.maximum(0.0, 1.0 - jnp.abs(centre[:, None] - jnp.arange(side)) / radius)
+    centre = _swapped(start * side / held - margin + (jnp.arange(size) + 0.5) * step - 0.5, mirror)
+    weights = _triangles(centre, radius, side)
     whole_margin = jnp.ceil(margin - 1e-3)
     return weights / _triangle_total(centre, radius, -whole_margin, side - 1 + whole_margin)[:, None]
+
+
+def _swapped(values: Float[Array, " n"], mirror: bool | Bool[Array, ""]) -> Float[Array, " n"]:
+    return jnp.where(mirror, values[::-1], values)
+
+
+def _triangles(centre: Float[Array, " n"], radius: Float[Array, ""], side: int) -> Float[Array, "n side"]:
+    return jnp.maximum(0.0, 1.0 - jnp.abs(centre[:, None] - jnp.arange(side)) / radius)
 
 
 def _triangle_total(

@@ -87,23 +87,47 @@ class BatchNorm(nnx.Module):
 
     MOMENTUM, EPSILON = 0.9, 1e-5
 
-    def __init__(self, features: int, *, dtype, zero: bool = False, bias: bool = True):
-        """With `zero` the scale starts at 0, not at 1."""
+    def __init__(self, features: int, *, dtype, zero: bool = False, bias: bool = True, ghost_batch: int = 0):
+        """
+        Args:
+            features: Number of channels.
+            dtype: Of the result.
+            zero: The scale starts at 0, not at 1.
+            bias: Whether there is one.
+            ghost_batch: Every so many images in a row have statistics of their own, of which the mean is remembered
+                (Hoffer et al., arXiv 1705.08741); 0: those of the whole batch, over all devices.
+        """
         self.scale = nnx.Param(jnp.full(features, 0.0 if zero else 1.0))
         self.bias = nnx.Param(jnp.zeros(features)) if bias else None
         self.mean, self.var = nnx.BatchStat(jnp.zeros(features)), nnx.BatchStat(jnp.ones(features))
-        self.result_dtype = dtype
+        self.result_dtype, self.ghost_batch = dtype, ghost_batch
 
-    def __call__(self, x: Float[Array, "... c"], *, use_running_average: bool) -> Float[Array, "... c"]:
-        """Otherwise the batch's own statistics are used, and remembered."""
+    def __call__(self, x: Float[Array, "b ... c"], *, use_running_average: bool) -> Float[Array, "b ... c"]:
+        """Otherwise the batch's own statistics are used, and remembered.
+
+        Raises:
+            ValueError: `ghost_batch` does not divide the batch.
+        """
         x = x.astype(jnp.float32)
         if use_running_average:
             mean, var = self.mean[...], self.var[...]
         else:
-            axes = tuple(range(x.ndim - 1))
-            mean = x.mean(axes)  # both means in one pass over x; rounding may make the difference negative
-            var = jnp.maximum(0.0, jnp.square(x).mean(axes) - jnp.square(mean))
+            average = self._over_ghosts if self.ghost_batch else _over_all
+            mean = average(x)  # both means in one pass over x; rounding may make the difference negative
+            var = jnp.maximum(0.0, average(jnp.square(x)) - jnp.square(mean))
             for remembered, seen in ((self.mean, mean), (self.var, var)):
-                remembered.set_value(self.MOMENTUM * remembered[...] + (1 - self.MOMENTUM) * seen)
+                remembered.set_value(self.MOMENTUM * remembered[...] + (1 - self.MOMENTUM) * _over_all(seen))
         y = (x - mean) * (jax.lax.rsqrt(var + self.EPSILON) * self.scale[...])
         return (y if self.bias is None else y + self.bias[...]).astype(self.result_dtype)
+
+    def _over_ghosts(self, x: Float[Array, "b ... c"]) -> Float[Array, "b ... c"]:
+        """For each image the means over its ghost; the axes between have size 1."""
+        if x.shape[0] % self.ghost_batch:
+            raise ValueError(f"ghost_batch={self.ghost_batch} does not divide the {x.shape[0]} images of a batch.")
+        means = x.mean(range(1, x.ndim - 1), keepdims=True)  # of images: cutting up x itself would copy it
+        ghosts = means.reshape(-1, self.ghost_batch, *means.shape[1:])
+        return jnp.broadcast_to(ghosts.mean(1, keepdims=True), ghosts.shape).reshape(means.shape)
+
+
+def _over_all(x: Float[Array, "... c"]) -> Float[Array, " c"]:
+    return x.mean(range(x.ndim - 1))

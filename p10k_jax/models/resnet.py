@@ -5,9 +5,11 @@ to it: ResNet-C, -D (He et al., arXiv 1812.01187), -S and -T, ResNeXt (Xie et al
 
 Attribute paths are timm's and torchvision's state-dict names (`layer1.0.downsample.0`); see
 `p10k_jax.weights.state_dict`. Under `jax.jit` on a sharded batch BatchNorm's statistics are those of the **global**
-batch: the training result does not depend on the number of devices.
+batch, or of `ghost_batch` images of it: the training result does not depend on the number of devices.
 """
 
+import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -93,6 +95,7 @@ class BlockSettings(NamedTuple):
     squeeze: float
     average_shortcut: bool
     antialias: bool
+    ghost_batch: int
 
 
 class Block(nnx.Module):
@@ -103,22 +106,23 @@ class Block(nnx.Module):
 
     def __init__(self, c_in: int, channels: int, stride: int, settings: BlockSettings, *, dtype, rngs: nnx.Rngs):
         make = {"dtype": dtype, "rngs": rngs}
+        norm = functools.partial(BatchNorm, dtype=dtype, ghost_batch=settings.ghost_batch)
         c_out = channels * (4 if settings.bottleneck else 1)
         self.antialias = settings.antialias and stride == 2
         own_stride = 1 if self.antialias else stride
         if settings.bottleneck:
             width = int(channels * settings.group_width / 64) * settings.groups
             self.conv1 = _convolution(c_in, width, 1, **make)
-            self.bn1 = BatchNorm(width, dtype=dtype)
+            self.bn1 = norm(width)
             self.conv2 = _convolution(width, width, 3, own_stride, groups=settings.groups, **make)
-            self.bn2 = BatchNorm(width, dtype=dtype)
+            self.bn2 = norm(width)
             self.conv3 = _convolution(width, c_out, 1, **make)
-            self.bn3 = BatchNorm(c_out, dtype=dtype, zero=True)
+            self.bn3 = norm(c_out, zero=True)
         else:
             self.conv1 = _convolution(c_in, channels, 3, own_stride, **make)
-            self.bn1 = BatchNorm(channels, dtype=dtype)
+            self.bn1 = norm(channels)
             self.conv2 = _convolution(channels, c_out, 3, **make)
-            self.bn2 = BatchNorm(c_out, dtype=dtype, zero=True)
+            self.bn2 = norm(c_out, zero=True)
         self.bottleneck, self.squeezes = settings.bottleneck, settings.squeeze > 0
         if self.squeezes:
             self.se = SqueezeExcitation(c_out, settings.squeeze, **make)
@@ -127,7 +131,7 @@ class Block(nnx.Module):
         if self.shortcut == "projection":
             pooling = [Nameless()] if settings.average_shortcut else []
             projection = _convolution(c_in, c_out, 1, 1 if pooling else stride, **make)
-            self.downsample = nnx.List([*pooling, projection, BatchNorm(c_out, dtype=dtype)])
+            self.downsample = nnx.List([*pooling, projection, norm(c_out)])
 
     def __call__(
         self, x: Float[Array, "b h w c"], keep: Float[Array, " b"], *, train: bool
@@ -171,6 +175,9 @@ class ResNet(Classifier):
         pool: `'avg'` or `'gem'`, the generalised mean.
         drop_path: Chance that the last block's residual branch is skipped for an image in training; that of the others
             rises to it linearly (stochastic depth; Huang et al., arXiv 1603.09382).
+        ghost_batch: Every so many images in a row have BatchNorm statistics of their own (Hoffer et al., arXiv
+            1705.08741; Goyal et al., arXiv 1706.02677, take 32). Where it divides what a device has of a batch, devices
+            exchange none. 0: those of the whole batch.
         frozen_norms: Every BatchNorm keeps its remembered statistics in training too, as a frozen trunk wants it.
         remat: Of `p10k_jax.models.remat.REMATS`: what is computed again for the gradient; it
             changes memory and speed alone.
@@ -198,6 +205,7 @@ class ResNet(Classifier):
         squeeze: float = 0.0,
         pool: str = "avg",
         drop_path: float = 0.0,
+        ghost_batch: int = 0,
         frozen_norms: bool = False,
         remat: str = REMATS[0],
         head: HeadSettings = LINEAR_HEAD,
@@ -205,15 +213,18 @@ class ResNet(Classifier):
         rngs: nnx.Rngs,
     ):
         _check(stem=stem, stem_pool=stem_pool, pool=pool, antialias=antialias, blocks=blocks, widths=widths)
+        if ghost_batch < 0:
+            raise ValueError(f"ghost_batch={ghost_batch}: give a number of images, or 0 for the whole batch.")
         check_drop_path(drop_path)
         check_choice("remat", remat, REMATS)
         if not bottleneck and (groups, group_width) != (1, 64):
             raise ValueError(f"groups={groups}, group_width={group_width}: basic blocks have no groups.")
         make = {"dtype": dtype, "rngs": rngs}
-        c_in = self._add_stem(stem, stem_width, **make)
+        norm = functools.partial(BatchNorm, dtype=dtype, ghost_batch=ghost_batch)
+        c_in = self._add_stem(stem, stem_width, norm, **make)
         if stem_pool == "convolution":
-            self.maxpool = nnx.List([_convolution(c_in, c_in, 3, 2, **make), BatchNorm(c_in, dtype=dtype)])
-        settings = BlockSettings(bottleneck, groups, group_width, squeeze, average_shortcut, antialias)
+            self.maxpool = nnx.List([_convolution(c_in, c_in, 3, 2, **make), norm(c_in)])
+        settings = BlockSettings(bottleneck, groups, group_width, squeeze, average_shortcut, antialias, ghost_batch)
         for stage, (count, channels) in enumerate(zip(blocks, widths, strict=True)):
             layer = []
             for i in range(count):
@@ -228,26 +239,26 @@ class ResNet(Classifier):
         self.pool, self.drop_path, self.frozen_norms, self.dtype = pool, drop_path, frozen_norms, dtype
         self.remat = remat
 
-    def _add_stem(self, stem: str, width: int, *, dtype, rngs: nnx.Rngs) -> int:
+    def _add_stem(self, stem: str, width: int, norm: Callable[[int], BatchNorm], *, dtype, rngs: nnx.Rngs) -> int:
         """Makes `conv1` and `bn1`; gives their number of channels."""
         make = {"dtype": dtype, "rngs": rngs}
         if stem == "plain":
             self.conv1 = _convolution(3, 64, 7, 2, **make)
-            self.bn1 = BatchNorm(64, dtype=dtype)
+            self.bn1 = norm(64)
             return 64
         first = 3 * (width // 4) if stem == "tiered" else width
         self.conv1 = nnx.List(
             [
                 _convolution(3, first, 3, 2, **make),
-                BatchNorm(first, dtype=dtype),
+                norm(first),
                 Nameless(),
                 _convolution(first, width, 3, **make),
-                BatchNorm(width, dtype=dtype),
+                norm(width),
                 Nameless(),
                 _convolution(width, 2 * width, 3, **make),
             ]
         )
-        self.bn1 = BatchNorm(2 * width, dtype=dtype)
+        self.bn1 = norm(2 * width)
         return 2 * width
 
     def _stem(self, x: Float[Array, "b h w 3"], *, train: bool) -> Float[Array, "b h4 w4 c"]:

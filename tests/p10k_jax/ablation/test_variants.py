@@ -35,7 +35,12 @@ def test_apply_sets_like_the_command_line():
 def test_a_config_dict_takes_the_place_of_a_group():
     config = finetune.get_config()
     apply(config, {"model.options": common.resnet_options(pool="gem")})
-    assert config.model.options.to_dict() == {"pool": "gem", "drop_path": None, "frozen_norms": None}
+    assert config.model.options.to_dict() == {
+        "pool": "gem",
+        "drop_path": None,
+        "frozen_norms": None,
+        "ghost_batch": None,
+    }
 
 
 @pytest.mark.parametrize(

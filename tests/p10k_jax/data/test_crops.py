@@ -30,6 +30,21 @@ def test_crop_and_resize_equals_pillow(box, size):
     assert difference.max() < 12
 
 
+@pytest.mark.parametrize("box", [(0, 0, 1, 1), (0.3, 0.6, 0.21, 0.33)])
+@pytest.mark.parametrize("size", [16, 64])
+def test_crop_and_resize_equals_jaxs_and_mirrors(box, size):
+    box, canvas = np.array(box, np.float32), jnp.asarray(CANVAS)
+    scale = size / (box[2:] * 48)
+    settings = {"method": "linear", "antialias": True}
+    theirs = jax.image.scale_and_translate(
+        canvas.astype(jnp.float32), (size, size, 3), (0, 1), scale, -box[:2] * 48 * scale, **settings
+    )
+    ours = crops.crop_and_resize(canvas, jnp.asarray(box), size)
+    np.testing.assert_allclose(ours, jnp.clip(theirs, 0, 255), atol=2e-3)
+    mirrored = crops.crop_and_resize(canvas, jnp.asarray(box), size, mirror=jnp.array(True))
+    np.testing.assert_allclose(mirrored[:, ::-1], ours, atol=2e-3)
+
+
 def boxes(keys, aspect, *, scale):
     """Columns top, left, height, width of a random box a key."""
     settings = {"scale": scale, "ratio": (3 / 4, 4 / 3)}
@@ -147,3 +162,11 @@ def test_margins_are_nothing_but_fill(aspect):
         np.testing.assert_array_equal(part, np.broadcast_to(FILL, part.shape))
     # What is not margin is picture: nothing is lost, and nothing doubled.
     np.testing.assert_allclose((view - FILL).mean(axis=(0, 1)) / (255 - FILL), min(aspect, 1 / aspect), rtol=0.03)
+
+
+def test_padded_crops_mirror():
+    box = jnp.array([0.1, 0.2, 0.5, 0.7], jnp.float32)
+    settings = {"aspect": jnp.float32(0.6), "fill": jnp.asarray(FILL, jnp.float32)}
+    plain, mirrored = (PADDED(CANVAS, box, 24, **settings, mirror=jnp.array(how)) for how in (False, True))
+    np.testing.assert_allclose(mirrored[:, ::-1], plain, atol=2e-3)
+    assert np.abs(mirrored - plain).max() > 10

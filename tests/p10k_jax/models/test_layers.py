@@ -55,6 +55,21 @@ def test_batch_norm_rounds_its_result_alone():
     np.testing.assert_array_equal(norm.var[...], expected.var[...])
 
 
+def test_ghosts_are_normalised_apart_and_their_mean_is_remembered():
+    ours = BatchNorm(8, dtype=jnp.float32, ghost_batch=2)
+    y = ours(X, use_running_average=False)
+    remembered = []
+    for rows in (slice(0, 2), slice(2, 4), slice(4, 6)):
+        theirs = nnx.BatchNorm(8, momentum=0.9, epsilon=1e-5, rngs=nnx.Rngs(0))
+        np.testing.assert_allclose(y[rows], theirs(X[rows], use_running_average=False), rtol=2e-5, atol=2e-5)
+        remembered.append((theirs.mean[...], theirs.var[...]))
+    for seen, expected in zip((ours.mean, ours.var), np.mean(remembered, axis=0), strict=True):
+        np.testing.assert_allclose(seen[...], expected, rtol=2e-5)
+    with pytest.raises(ValueError, match="ghost_batch=2 does not divide the 5 images"):
+        ours(X[:5], use_running_average=False)
+    ours(X[:5], use_running_average=True)
+
+
 def test_batch_norm_of_equal_values():
     y = BatchNorm(2, dtype=jnp.float32)(jnp.full((4, 2), 1e3), use_running_average=False)
     np.testing.assert_array_equal(y, jnp.zeros((4, 2)))

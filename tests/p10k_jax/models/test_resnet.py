@@ -9,6 +9,7 @@ from flax import nnx
 from p10k_jax.models import create
 from p10k_jax.models.layers import drop_path_rates, kept_branches
 from p10k_jax.models.resnet import Block, BlockSettings
+from p10k_jax.training.mesh import batch_sharding, make_mesh
 
 NARROW = {"blocks": (1, 1, 1, 1), "widths": (16, 16, 16, 16)}
 IMAGES = jnp.asarray(np.random.RandomState(0).randn(4, 32, 32, 3), jnp.float32)
@@ -34,7 +35,7 @@ def test_what_is_kept_is_scaled_and_depends_on_key_and_block_alone():
 
 @pytest.mark.parametrize("squeeze", [0.0, 0.25])
 def test_a_skipped_example_leaves_a_block_as_it_came(squeeze):
-    settings = BlockSettings(True, 1, 64, squeeze, average_shortcut=False, antialias=False)
+    settings = BlockSettings(True, 1, 64, squeeze, average_shortcut=False, antialias=False, ghost_batch=0)
     block = Block(32, 8, 1, settings, dtype=jnp.float32, rngs=nnx.Rngs(0))
     block.bn3.scale[...] = jnp.ones(32)
     images = jnp.asarray(np.random.RandomState(1).randn(3, 4, 4, 32), jnp.float32)
@@ -92,6 +93,25 @@ def test_generalised_mean_of_power_one_is_the_mean():
 def test_bad_settings(options, message):
     with pytest.raises(ValueError, match=message):
         create("resnet-18", num_classes=5, image_size=32, **options)
+
+
+@pytest.mark.parametrize(("ghost_batch", "exchanges"), [(0, True), (2, False), (4, True)])
+def test_devices_with_whole_ghosts_exchange_no_statistics(ghost_batch, exchanges):
+    model = create("resnet-18", num_classes=0, image_size=32, ghost_batch=ghost_batch, **NARROW)
+    params, stats = jax.jit(model.init)(jax.random.key(0))
+    mesh = make_mesh()
+    images = jax.device_put(np.tile(IMAGES, (4, 1, 1, 1)), batch_sharding(mesh))  # two a device
+
+    def embedding(params, stats, images):
+        return model.apply(params, stats, images, train=True, key=None)[0].embedding
+
+    program = jax.jit(embedding, out_shardings=batch_sharding(mesh)).lower(params, stats, images).compile()
+    assert ("all-reduce" in program.as_text()) == exchanges
+
+
+def test_negative_ghosts_are_refused():
+    with pytest.raises(ValueError, match="ghost_batch=-2: give a number of images"):
+        create("resnet-18", num_classes=0, image_size=32, ghost_batch=-2, **NARROW)
 
 
 def test_frozen_norms_keep_what_they_remember_in_training():
