@@ -17,11 +17,13 @@ def comparison(finished, tiny_data):
     return Comparison(tiny_data, {HOME: finished[0]})
 
 
+@pytest.mark.long
 def test_an_equal_end_is_equal(finished, comparison):
     assert comparison.difference(finished[0], SAME) == ("", 0.0)
     assert comparison.difference(finished[0], OTHER) == ("", 0.0)
 
 
+@pytest.mark.long
 def test_another_end_is_noticed(finished, comparison, tmp_path):
     workdir = tmp_path / "workdir"
     shutil.copytree(finished[0], workdir)
@@ -36,6 +38,7 @@ def test_another_end_is_noticed(finished, comparison, tmp_path):
     assert distance == pytest.approx(2e-5, rel=0.01)
 
 
+@pytest.mark.long
 def test_a_row_that_stands_there_twice_is_noticed(finished, comparison, tmp_path):
     workdir = tmp_path / "workdir"
     shutil.copytree(finished[0], workdir)
@@ -45,6 +48,7 @@ def test_a_row_that_stands_there_twice_is_noticed(finished, comparison, tmp_path
     assert comparison.difference(workdir, SAME)[0] == "losses or accuracies"
 
 
+@pytest.mark.long
 def test_another_state_is_noticed(finished, comparison, tmp_path):
     workdir = tmp_path / "workdir"
     shutil.copytree(finished[0], workdir)

@@ -143,6 +143,7 @@ def test_what_children_are_given(tiny_data, tmp_path, monkeypatch, cache):
         assert variant["runs"][0]["message"].endswith("the last line")
 
 
+@pytest.mark.long
 def test_extension_by_a_seed_and_a_table_of_the_predictions(ablation, tiny_data):
     workdir = ablation[0]
     before = times(workdir / "plain")

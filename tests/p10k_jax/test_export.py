@@ -84,7 +84,11 @@ def test_neck_and_cosine_head_become_one_linear_layer_of_the_same_ranking(odd_ru
 
 
 @pytest.mark.parametrize(
-    ("name", "options"), [("resnet-18", {"blocks": (1, 1, 1, 1)}), ("bit-50x1", {"blocks": (1, 1, 1, 1)})]
+    ("name", "options"),
+    [
+        ("resnet-18", {"blocks": (1, 1, 1, 1)}),
+        pytest.param("bit-50x1", {"blocks": (1, 1, 1, 1)}, marks=pytest.mark.long),
+    ],
 )
 def test_linear_head_on_a_neck_keeps_its_logits(name, options):
     head = HeadSettings(embedding_size=7, bnneck=True)

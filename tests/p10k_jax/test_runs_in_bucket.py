@@ -38,6 +38,7 @@ def accuracies(rows):
     return [(row["step"], row["validation/top1"]) for row in rows if "validation/top1" in row]
 
 
+@pytest.mark.long
 def test_killed_and_resumed_from_an_empty_machine_is_bitwise_undisturbed(faults, finished, tiny_data, tmp_path):
     undisturbed, state = finished
     vars(faults).update(errors=0.003, cuts=0.003)

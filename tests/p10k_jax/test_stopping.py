@@ -38,7 +38,9 @@ def assert_undisturbed(state, workdir, finished):
     assert steps(workdir) == steps(expected)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, TRY_AGAIN), (signal.SIGINT, INTERRUPTED)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, TRY_AGAIN), pytest.param(signal.SIGINT, INTERRUPTED, marks=pytest.mark.long)]
+)
 def test_a_run_that_is_told_to_end_is_saved(finished, tiny_data, tmp_path, number, code):
     workdir = tmp_path / "workdir"
     arguments = [*flags(tiny_data, workdir), "--config.checkpoint.every.percent=100"]

@@ -73,6 +73,7 @@ def train_rows(workdir: Path) -> dict[int, dict]:
     return {row["step"]: row for row in read_metrics(workdir / "metrics.jsonl") if "train/loss" in row}
 
 
+@pytest.mark.long
 def test_wandb_offline_holds_the_run_and_a_restart_goes_on_in_it(tracked):
     workdir, (_, told) = tracked
     first, second = told["wandb"]
@@ -100,6 +101,7 @@ def test_wandb_offline_holds_the_run_and_a_restart_goes_on_in_it(tracked):
         np.testing.assert_array_equal(pixels(path.read_bytes()), pixels(shown[step].image.encoded_image_string))
 
 
+@pytest.mark.long
 def test_mlflow_holds_one_run_with_every_step_once(tracked):
     workdir, (before, told) = tracked
     (run,) = told["mlflow"]
@@ -117,6 +119,7 @@ def test_mlflow_holds_one_run_with_every_step_once(tracked):
     assert sorted(int(found.group(1)) for found in images if found) == [1, 21]
 
 
+@pytest.mark.long
 def test_tensorboard_holds_scalars_pictures_and_hyperparameters(tracked):
     workdir, _ = tracked
     values = values_of(workdir / "tensorboard")

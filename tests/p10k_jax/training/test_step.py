@@ -113,7 +113,7 @@ def on_devices(name, sizes, **settings):
         ("vit-Ti/8", (1, 2, 1), "adamw"),
         ("resnet-18", (2, 1, 4), "adamw"),
         ("vit-S/8", (2, 4, 1), "muon"),
-        ("resnet-18", (2, 4, 1), "adamw"),
+        pytest.param("resnet-18", (2, 4, 1), "adamw", marks=pytest.mark.long),
     ],
 )
 def test_any_mesh_trains_as_one_device(name, sizes, optimizer):
