@@ -117,7 +117,7 @@ def test_each_process_reads_its_share_of_the_same_batches(tiny_data, tmp_path, c
 @pytest.mark.parametrize("index", [0, 1])
 def test_a_process_whose_peer_does_not_come_says_so(tiny_data, tmp_path, index):
     arguments = [*flags(tiny_data, tmp_path / "workdir"), "--peer_seconds=3"]
-    [(code, output)] = ends(start_all("train", 2, arguments, only=index), timeout=60)
+    [(code, output)] = ends(start_all("train", 2, arguments, only=index))
     assert code == TRY_AGAIN, output
     assert f"process {index} of 2 at localhost:" in output
     assert "waited 3 s (--peer_seconds) for the others, in vain" in output
@@ -146,7 +146,7 @@ def test_when_a_process_is_killed_the_others_leave_and_all_go_on_together(finish
 
 def test_a_refused_run_ends_all_processes(tiny_data, tmp_path):
     arguments = flags(tiny_data, tmp_path / "workdir", **{"loss.name": "hinge"})
-    for code, output in ends(start_all("train", 2, arguments), timeout=60):
+    for code, output in ends(start_all("train", 2, arguments)):
         assert code == 2, output
         assert "Unknown loss 'hinge'" in output
 
@@ -154,7 +154,7 @@ def test_a_refused_run_ends_all_processes(tiny_data, tmp_path):
 @pytest.mark.parametrize("index", [0, 1])
 def test_what_one_process_refuses_ends_all(tiny_data, tmp_path, index):
     odd = (index, ["--config.mesh.fsdp=3"])
-    ended = ends(start_all("train", 2, flags(tiny_data, tmp_path / "workdir"), odd=odd), timeout=60)
+    ended = ends(start_all("train", 2, flags(tiny_data, tmp_path / "workdir"), odd=odd))
     assert [code for code, _ in ended] == [2, 2], ended
     assert "fsdp=3, model=1 does not fit 8 devices" in ended[index][1]
     assert f"process {index} refuses the run, and says why" in ended[1 - index][1]
@@ -163,7 +163,7 @@ def test_what_one_process_refuses_ends_all(tiny_data, tmp_path, index):
 
 def test_processes_with_different_configs_refuse_to_run(tiny_data, tmp_path):
     odd = (1, ["--config.optimizer.learning_rate=0.5"])
-    for code, output in ends(start_all("train", 2, flags(tiny_data, tmp_path / "workdir"), odd=odd), timeout=60):
+    for code, output in ends(start_all("train", 2, flags(tiny_data, tmp_path / "workdir"), odd=odd)):
         assert code == 2, output
         assert "processes [1] have another config than process 0" in output
     assert not (tmp_path / "workdir").exists()
@@ -180,7 +180,7 @@ def test_processes_that_do_not_share_the_workdir_refuse_to_run(tiny_data, tmp_pa
 
 def test_where_there_is_no_cluster_auto_says_so(tiny_data, tmp_path):
     process = start("train", [*flags(tiny_data, tmp_path / "workdir"), "--multihost=auto"])
-    [(code, output)] = ends([process], timeout=60)
+    [(code, output)] = ends([process])
     assert code == 2, output
     assert "--multihost=auto: JAX finds no cluster here" in output
     assert "Traceback" not in output
